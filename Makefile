@@ -1,0 +1,72 @@
+# The only entry point. A machine with Python 3.11+, make and a network needs nothing else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+PACKAGES := $(patsubst %/pyproject.toml,%,$(MEMBERS))
+COMPILE := $(UV) pip compile pyproject.toml $(MEMBERS) --group dev --universal --generate-hashes --no-header -q \
+	$(foreach m,$(MEMBERS),--no-emit-package cortex-$(notdir $(patsubst %/pyproject.toml,%,$(m))))
+PYTEST := $(BIN)/python -m pytest
+export UV_PYTHON_DOWNLOADS := never
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+.PHONY: help install up down check format lint types layers unit test test-integration test-system bench lock lock-check docs clean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Cortex needs Python 3.11 or newer ($(PYTHON) is older). Try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make a virtual environment here. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+
+$(VENV)/.installed: $(BIN)/python requirements.lock pyproject.toml $(MEMBERS)
+	@[ -x "$(UV)" ] || command -v $(UV) >/dev/null || { echo "installing uv"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@echo "installing the locked packages (a few minutes the first time)"
+	@$(UV) pip install -q --require-hashes -r requirements.lock
+	@$(UV) pip install -q --no-deps $(foreach p,$(PACKAGES),-e ./$(p))
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv from requirements.lock
+
+up: install ## Start Cortex here with a demo model (Ctrl-C stops it)
+	@$(BIN)/cortex up $(ARGS)
+
+down: install ## Stop a Cortex that runs in the background
+	@$(BIN)/cortex down
+
+check: install lock-check ## Format, lint, types, layers, unit tests
+	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q .
+	@$(BIN)/pyright --warnings
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory unit
+
+format: install ## Format and fix what can be fixed
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format .
+
+unit: install ## Unit tests alone (no network, under 10 s)
+	@$(PYTEST) -q -m "not integration and not docker and not system and not vllm"
+
+test: install ## All tests: unit, integration and system, on real servers
+	@$(PYTEST) -q $(ARGS)
+
+test-integration: install ## Tests against real NATS, Postgres, llama-server (and Docker when there is one)
+	@$(PYTEST) -q -m "integration or docker" $(ARGS)
+
+test-system: install ## Tests of the whole stack
+	@$(PYTEST) -q -m system $(ARGS)
+
+lock: $(BIN)/python ## Write requirements.lock anew (UPGRADE=1 takes newer releases)
+	@[ -x "$(UV)" ] || command -v $(UV) >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) -o requirements.lock
+
+lock-check: install
+	@cp requirements.lock $(VENV)/lock-check.txt && $(COMPILE) -o $(VENV)/lock-check.txt
+	@diff <(grep -vE '^ *(#|--hash)' requirements.lock) <(grep -vE '^ *(#|--hash)' $(VENV)/lock-check.txt) || { echo "requirements.lock is stale: run 'make lock'"; exit 1; }
+	@! grep -nE '^(--|-e)|://' requirements.lock || { echo "requirements.lock must name no index, no path and no host"; exit 1; }
+
+clean: ## Remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The `cortex` command and the embedded stack."""

@@ -1,0 +1,195 @@
+"""KV documents: the present state, last value per key. Each bucket has exactly one writer (docs/adr/0003)."""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from cortex_contracts.base import ContractModel, KeyId, ModelId, NodeId, ReplicaId, UtcDatetime
+from cortex_contracts.engines import LlamaCppOptions, VllmOptions
+from cortex_contracts.enums import (
+    DesiredState,
+    EngineType,
+    Lifecycle,
+    ReplicaState,
+    RoutingPolicy,
+    RuntimeKind,
+    Task,
+    Verdict,
+)
+
+
+class Document(ContractModel):
+    """A KV value. `aggregateversion` grows with every write of its writer; readers drop an older one."""
+
+    aggregateversion: int = Field(ge=0)
+
+
+class ModelDocumentV1(Document):
+    """Desired state of a model. Bucket `models`, key = id, writer registry."""
+
+    id: ModelId
+    name: str
+    served_model_name: str
+    aliases: tuple[str, ...] = ()
+    task: Task = Task.GENERATE
+    engine_type: EngineType
+    repo_id: str | None = None
+    local_path: str | None = None
+    """Path below the models root, already checked by the registry."""
+    engine_image: str | None = None
+    llamacpp: LlamaCppOptions | None = None
+    vllm: VllmOptions | None = None
+    extra_args: tuple[str, ...] = ()
+    extra_env: dict[str, str] = Field(default_factory=dict)
+    hf_token_sealed: str | None = None
+    """Sealed with CORTEX_SECRET_KEY (cortex_kit.secrets.seal); never a plain token."""
+    replicas: int = Field(default=1, ge=0)
+    placement: Literal["auto"] | tuple[int, ...] = "auto"
+    lifecycle: Lifecycle = Lifecycle.ALWAYS
+    idle_ttl_s: int | None = None
+    desired_state: DesiredState = DesiredState.STOPPED
+    restart_generation: int = 0
+    """Part of the spec hash: raising it replaces the replicas."""
+    request_defaults: dict[str, JsonValue] = Field(default_factory=dict)
+    startup_timeout_s: int = 600
+    stop_timeout_s: int = 30
+    request_timeout_s: float = 300.0
+    """Longest silence of the engine before the first byte, seconds."""
+    stream_timeout_s: float = 300.0
+    """Longest silence between two chunks, seconds."""
+    routing_policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
+    fallbacks: tuple[str, ...] = ()
+
+
+class KeyDocumentV1(Document):
+    """What the gateway needs to admit a client. Bucket `keys`, key = id, writer registry."""
+
+    id: KeyId
+    digest: str
+    """Lower-case hex SHA-256 of the whole API key."""
+    name: str
+    scopes: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] = ()
+    """Served names the key may use; empty means all."""
+    ip_allowlist: tuple[str, ...] = ()
+    expires_at: UtcDatetime | None = None
+    user_id: str | None = None
+    org_id: str | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent_streams: int | None = None
+
+
+class PullProgress(ContractModel):
+    """Progress of an image pull in bytes; `total` is unknown until every layer has reported."""
+
+    current_bytes: int = 0
+    total_bytes: int | None = None
+
+
+class ReplicaDocumentV1(Document):
+    """Observed state of one engine replica. Bucket `replicas`, key = id, writer orchestrator."""
+
+    id: ReplicaId
+    model_id: ModelId
+    ordinal: int
+    engine_type: EngineType
+    node: NodeId
+    runtime: RuntimeKind
+    spec_hash: str
+    """With the id, the input of the engine's own API key (cortex_kit.secrets.engine_api_key)."""
+    state: ReplicaState
+    reason: str = ""
+    since: UtcDatetime
+    endpoint: str | None = None
+    """Base URL reachable by gateway and health, e.g. http://127.0.0.1:41235, without /v1."""
+    container: str | None = None
+    """Name or id of the container or process, for humans."""
+    exit_code: int | None = None
+    restarts: int = 0
+    next_attempt_at: UtcDatetime | None = None
+    pull: PullProgress | None = None
+    gpus: tuple[int, ...] = ()
+
+
+class EngineLoad(ContractModel):
+    """What the engine reported of itself at the last probe."""
+
+    slots_total: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    context_per_slot: int | None = None
+
+
+class VerdictDocumentV1(Document):
+    """Health of one replica. Bucket `verdicts`, key = replica id, writer health. Rewritten on a change only."""
+
+    replica_id: ReplicaId
+    model_id: ModelId
+    spec_hash: str
+    """Incarnation the verdict is about: it says nothing of a replica with another hash."""
+    endpoint: str
+    verdict: Verdict
+    reason: str = ""
+    since: UtcDatetime
+    streak: int = 1
+    load: EngineLoad = EngineLoad()
+
+
+class GpuInfo(ContractModel):
+    """One GPU as NVML reports it; memory in bytes."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_total: int
+    memory_free: int
+
+
+class NodeDocumentV1(Document):
+    """Hardware of one host and what is promised of it. Bucket `nodes`, key = node id, writer orchestrator."""
+
+    id: NodeId
+    hostname: str
+    runtime: RuntimeKind
+    cpu_count: int
+    memory_total: int
+    memory_available: int
+    gpus: tuple[GpuInfo, ...] = ()
+    promised_memory: dict[str, int] = Field(default_factory=dict)
+    """Bytes promised per device: `cpu` or a GPU uuid."""
+    engines: dict[str, str] = Field(default_factory=dict)
+    """Engine type -> binary or image version, as far as known."""
+
+
+class GgufDocumentV1(Document):
+    """What the header of a GGUF file says. Bucket `gguf`, key = content identity, writer gguf-inspector."""
+
+    identity: str
+    path: str
+    """Below the models root."""
+    file_size: int
+    gguf_version: int
+    architecture: str
+    name: str | None = None
+    parameters: int
+    quantization: str
+    """Dominant tensor type by bytes, e.g. Q4_1, unless the file labels itself."""
+    bits_per_weight: float
+    context_length: int | None = None
+    embedding_length: int | None = None
+    block_count: int | None = None
+    head_count: int | None = None
+    head_count_kv: int | None = None
+    expert_count: int | None = None
+    vocab_size: int | None = None
+    chat_template: bool = False
+    tensor_count: int
+    split_count: int = 1
+
+
+class LeaseDocumentV1(Document):
+    """Who holds a lease. Bucket `leases`, key = lease name. The KV revision is the fencing token."""
+
+    holder: str
+    acquired_at: UtcDatetime

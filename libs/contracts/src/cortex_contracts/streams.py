@@ -1,0 +1,86 @@
+"""Streams, buckets and durables as data. `cortex_kit.provision` is the only code that creates or updates them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cortex_contracts import subjects
+
+DAY = 24 * 3600.0
+MIB = 1024 * 1024
+
+
+class Retention(StrEnum):
+    LIMITS = "limits"
+    WORKQUEUE = "workqueue"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A JetStream stream; sizes in bytes, times in seconds."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: Retention
+    max_age_s: float
+    max_bytes: int
+    max_msg_size: int
+    duplicate_window_s: float = 600.0
+    discard_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSpec:
+    """A KV bucket with history 1. `memory` buckets hold what is worthless after a restart."""
+
+    name: str
+    max_value_size: int = 64 * 1024
+    memory: bool = False
+    ttl_per_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSpec:
+    """A durable pull consumer with explicit acknowledgement."""
+
+    stream: str
+    durable: str
+    filter_subject: str
+    ack_wait_s: float = 30.0
+    max_deliver: int = 20
+    max_ack_pending: int = 256
+
+
+EVENTS = "EVENTS"
+USAGE = "USAGE"
+DLQ = "DLQ"
+ADVISORIES = "ADVISORIES"
+
+
+def streams(*, events_max_age_s: float = 7 * DAY, events_max_bytes: int = 1024 * MIB) -> tuple[StreamSpec, ...]:
+    """Every stream. The limits of EVENTS are settings of whoever provisions."""
+    return (
+        StreamSpec(EVENTS, subjects.EVENT_SUBJECTS, Retention.LIMITS, events_max_age_s, events_max_bytes, 256 * 1024),
+        StreamSpec(
+            USAGE, subjects.USAGE_SUBJECTS, Retention.WORKQUEUE, 30 * DAY, 2048 * MIB, 64 * 1024, discard_new=True
+        ),
+        StreamSpec(DLQ, subjects.DLQ_SUBJECTS, Retention.LIMITS, 14 * DAY, 128 * MIB, 512 * 1024),
+        StreamSpec(ADVISORIES, subjects.MAX_DELIVERIES_SUBJECTS, Retention.LIMITS, 7 * DAY, 16 * MIB, 64 * 1024),
+    )
+
+
+MODELS = BucketSpec("models")
+KEYS = BucketSpec("keys")
+REPLICAS = BucketSpec("replicas")
+VERDICTS = BucketSpec("verdicts")
+NODES = BucketSpec("nodes")
+GGUF = BucketSpec("gguf", max_value_size=256 * 1024)
+LEASES = BucketSpec("leases", max_value_size=4096, memory=True, ttl_per_key=True)
+
+BUCKETS = (MODELS, KEYS, REPLICAS, VERDICTS, NODES, GGUF, LEASES)
+
+REGISTRY_USAGE = ConsumerSpec(USAGE, "registry-usage", "usage.recorded", ack_wait_s=60.0, max_ack_pending=2000)
+ORCHESTRATOR_DEMANDED = ConsumerSpec(EVENTS, "orchestrator-demanded", "model.demanded")
+HEALTH_SUSPECTED = ConsumerSpec(EVENTS, "health-suspected", "upstream.suspected")
+DEAD_LETTERS = ConsumerSpec(ADVISORIES, "dead-letters", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>")
+
+CONSUMERS = (REGISTRY_USAGE, ORCHESTRATOR_DEMANDED, HEALTH_SUSPECTED, DEAD_LETTERS)

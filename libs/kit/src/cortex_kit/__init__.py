@@ -1,0 +1,1 @@
+"""Settings, logging, messaging, KV views, leases and the service runner of Cortex."""

@@ -1,0 +1,1 @@
+"""Prober of the engines, single writer of verdicts."""

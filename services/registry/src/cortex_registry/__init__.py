@@ -1,0 +1,1 @@
+"""Admin API and single writer of models, keys and usage."""
