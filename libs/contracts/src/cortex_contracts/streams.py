@@ -74,11 +74,13 @@ REPLICAS = BucketSpec("replicas")
 VERDICTS = BucketSpec("verdicts")
 NODES = BucketSpec("nodes")
 GGUF = BucketSpec("gguf", max_value_size=256 * 1024)
-LEASES = BucketSpec("leases", max_value_size=4096, memory=True, ttl_per_key=True)
+LEASES = BucketSpec("leases", max_value_size=4096, ttl_per_key=True)
 
 BUCKETS = (MODELS, KEYS, REPLICAS, VERDICTS, NODES, GGUF, LEASES)
 
-REGISTRY_USAGE = ConsumerSpec(USAGE, "registry-usage", "usage.recorded", ack_wait_s=60.0, max_ack_pending=2000)
+REGISTRY_USAGE = ConsumerSpec(
+    USAGE, "registry-usage", "usage.recorded", ack_wait_s=60.0, max_deliver=100_000, max_ack_pending=2000
+)
 ORCHESTRATOR_DEMANDED = ConsumerSpec(EVENTS, "orchestrator-demanded", "model.demanded")
 HEALTH_SUSPECTED = ConsumerSpec(EVENTS, "health-suspected", "upstream.suspected")
 DEAD_LETTERS = ConsumerSpec(ADVISORIES, "dead-letters", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>")

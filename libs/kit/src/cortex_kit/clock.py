@@ -1,0 +1,32 @@
+"""Time as a dependency, so that decisions can be tested without waiting."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a service may know of time."""
+
+    def now(self) -> datetime:
+        """Wall clock, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for durations and deadlines."""
+        ...
+
+
+class SystemClock:
+    """The real clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def next_version(last: int) -> int:
+    """Document version of a writer whose store may be wiped: grows strictly, and across restarts of the writer."""
+    return max(last + 1, time.time_ns() // 1000)

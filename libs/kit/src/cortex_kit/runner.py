@@ -1,0 +1,149 @@
+"""Runs a service: one HTTP server, supervised background tasks, signals, drain, deadline."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+import uvicorn
+
+from cortex_kit.logging import configure_logging, get_logger
+from cortex_kit.settings import ServiceSettings
+
+log = get_logger()
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a composition root hands to the runner.
+
+    Args:
+        name: e.g. `gateway`.
+        http: ASGI application, operations endpoints included.
+        tasks: loops that must live as long as the service; one that ends or raises stops the service with status 1.
+        drain: called first on SIGTERM or SIGINT; stops intake and lets work in flight finish.
+        uvicorn_options: further arguments of uvicorn.Config.
+    """
+
+    name: str
+    http: Any
+    tasks: Mapping[str, Callable[[], Awaitable[None]]]
+    drain: Callable[[], Awaitable[None]] | None = None
+    uvicorn_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals are the runner's."""
+        yield
+
+
+def run(settings: SettingsT, build: Callable[[SettingsT], AbstractAsyncContextManager[Service]]) -> NoReturn:
+    """Run until a signal or a failure; exits the process with status 0 or 1."""
+    name = type(settings).__module__.removesuffix(".settings").removeprefix("cortex_")
+    configure_logging(name, settings.instance, settings.log_level, settings.log_format)
+    try:
+        listener = _bind(settings.host, settings.port)
+    except OSError as error:
+        log.error("port_unavailable", host=settings.host, port=settings.port, error=str(error))
+        sys.exit(1)
+    sys.exit(_run_loop(_serve(settings, build, listener)))
+
+
+def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    return uvloop.run(main)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    listener.set_inheritable(False)
+    return listener
+
+
+async def _serve(
+    settings: SettingsT,
+    build: Callable[[SettingsT], AbstractAsyncContextManager[Service]],
+    listener: socket.socket,
+) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    failures: list[str] = []
+
+    async def supervise(task_name: str, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+            failures.append(task_name)
+            log.error("task_ended", task=task_name)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # The process boundary: a dead loop must not leave a half-working service behind.
+            failures.append(task_name)
+            log.exception("task_failed", task=task_name)
+        finally:
+            stop.set()
+
+    async with build(settings) as service, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(supervise(key, task), name=key) for key, task in service.tasks.items()]
+        server = _Server(_uvicorn_config(service, settings))
+        http = group.create_task(supervise("http", lambda: server.serve(sockets=[listener])), name="http")
+        log.info("service_started", host=settings.host, port=listener.getsockname()[1])
+        await stop.wait()
+        _arm_deadline(settings.shutdown_timeout_s + 5)
+        log.info("service_stopping", failed=failures)
+        await _drain(service, settings.shutdown_timeout_s)
+        stopping_cleanly = not failures
+        server.should_exit = True
+        await asyncio.wait([http], timeout=settings.shutdown_timeout_s)
+        for task in [*tasks, http]:
+            task.cancel()
+    log.info("service_stopped")
+    return 0 if stopping_cleanly else 1
+
+
+def _uvicorn_config(service: Service, settings: ServiceSettings) -> uvicorn.Config:
+    options: dict[str, Any] = {
+        "lifespan": "off",
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "http": "httptools",
+        "ws": "none",
+        "timeout_graceful_shutdown": max(1, int(settings.shutdown_timeout_s)),
+    }
+    return uvicorn.Config(service.http, **(options | dict(service.uvicorn_options)))
+
+
+async def _drain(service: Service, timeout_s: float) -> None:
+    if service.drain is None:
+        return
+    try:
+        await asyncio.wait_for(service.drain(), timeout=timeout_s)
+    except TimeoutError:
+        log.warning("drain_deadline_passed", timeout_s=timeout_s)
+
+
+def _arm_deadline(seconds: float) -> None:
+    """A thread, because a stuck event loop could not run its own alarm."""
+    timer = threading.Timer(seconds, os._exit, args=(1,))
+    timer.daemon = True
+    timer.start()

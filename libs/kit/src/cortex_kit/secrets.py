@@ -1,0 +1,41 @@
+"""Keys derived from, and secrets sealed with, CORTEX_SECRET_KEY."""
+
+import base64
+import hashlib
+import hmac
+
+from cryptography.fernet import Fernet, InvalidToken
+from pydantic import SecretStr
+
+from cortex_kit.errors import PermanentError
+
+
+def _derive(secret_key: SecretStr, purpose: bytes, message: bytes = b"") -> bytes:
+    key = secret_key.get_secret_value().encode()
+    return hmac.new(key, b"cortex/" + purpose + b"\x00" + message, hashlib.sha256).digest()
+
+
+def engine_api_key(secret_key: SecretStr, replica_id: str, spec_hash: str) -> str:
+    """The engine's own API key. Orchestrator, gateway and health derive it alike, so it is never stored or sent."""
+    return _derive(secret_key, b"engine", f"{replica_id}\x00{spec_hash}".encode()).hex()
+
+
+def seal(secret_key: SecretStr, plaintext: str) -> str:
+    """Encrypt and authenticate a secret at rest (Fernet: AES-128-CBC and HMAC-SHA256)."""
+    return _fernet(secret_key).encrypt(plaintext.encode()).decode()
+
+
+def unseal(secret_key: SecretStr, sealed: str) -> str:
+    """Inverse of `seal`.
+
+    Raises:
+        PermanentError: sealed with another key, or tampered with.
+    """
+    try:
+        return _fernet(secret_key).decrypt(sealed.encode()).decode()
+    except InvalidToken as error:
+        raise PermanentError("a sealed secret does not open with this CORTEX_SECRET_KEY") from error
+
+
+def _fernet(secret_key: SecretStr) -> Fernet:
+    return Fernet(base64.urlsafe_b64encode(_derive(secret_key, b"seal")))
