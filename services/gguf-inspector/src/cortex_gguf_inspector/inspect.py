@@ -1,0 +1,89 @@
+"""Inspect a GGUF model on disk. Needs no running service."""
+
+import errno
+import os
+import time
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from cortex_contracts.rpc import InspectResultV1
+from cortex_gguf_inspector.describe import describe
+from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
+from cortex_gguf_inspector.header import Header
+from cortex_gguf_inspector.limits import Limits
+from cortex_gguf_inspector.paths import ModelsRoot, parse_client_path
+from cortex_gguf_inspector.reader import read_header
+from cortex_gguf_inspector.splits import SplitName, check_parts, choose_model, missing_parts, split_of
+from cortex_gguf_inspector.window import FileSource
+
+
+def inspect_model(root: Path, path: str, limits: Limits | None = None) -> InspectResultV1:
+    """Inspect what a client names below the models root: a file, part 1 of a split set, or a folder with one model.
+
+    Blocks on the file system, for at most about `limits.time_budget_s`.
+
+    Raises:
+        GgufError: refused; its `code` is stable (errors.py).
+    """
+    limits = limits or Limits()
+    models, asked = ModelsRoot(root), parse_client_path(path)
+    file = asked / choose_model(models.names(asked, limits.folder_entries)) if models.is_folder(asked) else asked
+    headers = _read_set(models, file, limits)
+    return InspectResultV1(path=str(file), gguf=describe(str(file), headers))
+
+
+def inspect_file(path: Path | str, limits: Limits | None = None) -> InspectResultV1:
+    """Inspect any file or folder of this machine; the result's paths are absolute.
+
+    Raises:
+        GgufError: as `inspect_model`.
+    """
+    absolute = Path(os.path.abspath(path))
+    result = inspect_model(Path("/"), str(absolute.relative_to("/")), limits)
+    found = f"/{result.path}"
+    return InspectResultV1(path=found, gguf=result.gguf.model_copy(update={"path": found}))
+
+
+def _read_set(models: ModelsRoot, file: PurePosixPath, limits: Limits) -> list[Header]:
+    deadline = time.monotonic() + limits.time_budget_s
+    first = _read(models, file, limits)
+    split = split_of(file.name, first, limits.split_parts)
+    if split is None:
+        return [first]
+    _check_all_there(models, file, split)
+    headers = [first]
+    for part in range(2, split.count + 1):
+        left = replace(
+            limits,
+            time_budget_s=deadline - time.monotonic(),
+            tensors=limits.tensors - sum(len(header.tensors) for header in headers),
+        )
+        name = split.name_of(part)
+        try:
+            headers.append(_read(models, file.with_name(name), left))
+        except GgufError as error:
+            raise error.about_part(name) from error
+    check_parts(split, headers)
+    return headers
+
+
+def _check_all_there(models: ModelsRoot, file: PurePosixPath, split: SplitName) -> None:
+    names = [split.name_of(part) for part in range(1, split.count + 1)]
+    missing = [name for name in names if not models.exists(file.with_name(name))]
+    if missing:
+        raise missing_parts(missing, split.count)
+
+
+def _read(models: ModelsRoot, path: PurePosixPath, limits: Limits) -> Header:
+    with models.open_file(path) as descriptor:
+        try:
+            source = FileSource(descriptor)
+            header = read_header(source, limits)
+            changed = os.fstat(descriptor).st_size != source.size
+        except OSError as error:
+            message = f"the file cannot be read: {os.strerror(error.errno or errno.EIO)}"
+            raise GgufError(GgufErrorCode.FILE_UNREADABLE, message) from error
+    if changed:
+        message = "the file changed its size while it was read: try again when the copy is complete"
+        raise GgufError(GgufErrorCode.TRUNCATED, message)
+    return header

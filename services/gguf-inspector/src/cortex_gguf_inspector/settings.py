@@ -1,0 +1,34 @@
+"""Settings of the GGUF inspector: environment variables `CORTEX_INSPECTOR_*`."""
+
+from pydantic import Field
+
+from cortex_gguf_inspector.limits import MIB, Limits
+from cortex_kit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings, service="inspector"):
+    """What an operator may change. The limits bound what a hostile file can cost."""
+
+    port: int = Field(default=8084, ge=0, le=65535)
+    workers: int = Field(default=4, ge=1, le=64)
+    """Files read at the same time."""
+    time_budget_s: float = Field(default=5.0, gt=0)
+    """Longest reading of one model's headers."""
+    max_header_bytes: int = Field(default=256 * MIB, ge=1024)
+    max_metadata_entries: int = Field(default=65_536, ge=1)
+    max_tensors: int = Field(default=65_536, ge=1)
+    max_array_elements: int = Field(default=16_000_000, ge=1)
+    max_string_bytes: int = Field(default=MIB, ge=1024)
+    max_split_parts: int = Field(default=1_024, ge=1, le=65_535)
+
+    def limits(self) -> Limits:
+        """The reader's limits."""
+        return Limits(
+            metadata_entries=self.max_metadata_entries,
+            tensors=self.max_tensors,
+            header_bytes=self.max_header_bytes,
+            array_elements=self.max_array_elements,
+            kept_string_bytes=self.max_string_bytes,
+            split_parts=self.max_split_parts,
+            time_budget_s=self.time_budget_s,
+        )
