@@ -73,7 +73,7 @@ class ModelsRoot:
         return os.path.lexists(self._root / path)
 
     def names(self, path: PurePosixPath, limit: int) -> list[str]:
-        """Names in a folder, without the sub-folders."""
+        """Names in a folder, without the sub-folders and without names that no client could give."""
         descriptor = self._open(path)
         try:
             with os.scandir(descriptor) as entries:
@@ -85,7 +85,7 @@ class ModelsRoot:
         if len(found) > limit:
             message = f"{self._shown(path)} holds more than {limit} files: give the path of the model file"
             raise GgufError(GgufErrorCode.LIMIT_EXCEEDED, message)
-        return found
+        return [name for name in found if name.isprintable()]
 
     def _open(self, path: PurePosixPath) -> int:
         try:

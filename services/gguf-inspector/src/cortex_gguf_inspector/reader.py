@@ -98,7 +98,7 @@ class _HeaderParser:
         if count * least_bytes > self._window.remaining:
             raise GgufError(
                 GgufErrorCode.TRUNCATED,
-                f"the file claims {count} {what} but has only {self._window.remaining} bytes left",
+                f"the file claims {count} {what} but has only {self._window.remaining} bytes left: it is incomplete",
                 offset=start,
             )
         return count
