@@ -1,0 +1,1 @@
+"""Adapters: vendor code ends here."""

@@ -1,0 +1,1 @@
+"""Entrypoints: parse, call a handler, nothing else."""
