@@ -1,0 +1,1 @@
+"""HTTP and NATS clients behind the commands."""

@@ -1,0 +1,1 @@
+"""The embedded stack: NATS, Postgres and every service under one supervisor."""

@@ -1,0 +1,77 @@
+"""The five services as processes: what each one is told by environment."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cortex_cli.stack.home import Home
+from cortex_cli.stack.ports import LOOPBACK
+from cortex_cli.stack.probes import http_ready
+from cortex_cli.stack.process import ProcessSpec
+
+GATEWAY = "gateway"
+REGISTRY = "registry"
+ORCHESTRATOR = "orchestrator"
+HEALTH = "health"
+INSPECTOR = "gguf-inspector"
+SERVICES = (REGISTRY, ORCHESTRATOR, GATEWAY, HEALTH, INSPECTOR)
+"""In start order: the longest way to the first answer begins first."""
+
+NODE = "local"
+SHUTDOWN_S = 10
+
+_MODULES = {name: f"cortex_{name.replace('-', '_')}" for name in SERVICES}
+_PREFIXES = {name: f"CORTEX_{name.upper().replace('-', '_')}" for name in SERVICES} | {INSPECTOR: "CORTEX_INSPECTOR"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Addresses and secrets that connect the services."""
+
+    home: Home
+    ports: Mapping[str, int]
+    models: Path
+    nats_url: str = field(repr=False)
+    database_url: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    admin_token: str = field(repr=False)
+
+
+def environment(wiring: Wiring, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment all services share: ours over what the caller's shell has set."""
+    ours = {
+        "CORTEX_NATS_URL": wiring.nats_url,
+        "CORTEX_SECRET_KEY": wiring.secret_key,
+        "CORTEX_MODELS_DIR": str(wiring.models),
+        "CORTEX_REGISTRY_DATABASE_URL": wiring.database_url,
+        "CORTEX_REGISTRY_ADMIN_TOKEN": wiring.admin_token,
+        "CORTEX_GATEWAY_SPOOL_DIR": str(wiring.home.spool),
+        "CORTEX_ORCHESTRATOR_STATE_DIR": str(wiring.home.engines),
+        "CORTEX_ORCHESTRATOR_RUNTIME": "process",
+        "CORTEX_ORCHESTRATOR_NODE": NODE,
+        "PYTHONUNBUFFERED": "1",
+    }
+    for name in SERVICES:
+        ours[f"{_PREFIXES[name]}_HOST"] = LOOPBACK
+        ours[f"{_PREFIXES[name]}_PORT"] = str(wiring.ports[name])
+        ours[f"{_PREFIXES[name]}_SHUTDOWN_TIMEOUT_S"] = str(SHUTDOWN_S)
+    return {**inherited, **ours}
+
+
+def service(name: str, wiring: Wiring, env: Mapping[str, str]) -> ProcessSpec:
+    """How to run one service."""
+    return ProcessSpec(
+        name=name,
+        argv=program(name),
+        env=env,
+        log=wiring.home.log(name),
+        ready=http_ready(wiring.ports[name]),
+        stop_signals=((signal.SIGTERM, SHUTDOWN_S + 8.0),),
+    )
+
+
+def program(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command line of a service, run by the same interpreter."""
+    return (sys.executable, "-m", _MODULES[name], *arguments)
