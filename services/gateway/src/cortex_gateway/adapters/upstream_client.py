@@ -1,0 +1,142 @@
+"""Pooled HTTP/1.1 client for the hot path: keep-alive per endpoint, streaming, deadlines, closes on cancel."""
+
+import asyncio
+from collections import deque
+
+from cortex_gateway.adapters.upstream_connection import UpstreamConnection
+from cortex_gateway.domain.routing import Endpoint
+from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
+
+_Address = tuple[str, int]
+
+
+class PooledResponse:
+    """UpstreamResponse on a pooled connection."""
+
+    __slots__ = ("_address", "_client", "_connection", "_open")
+
+    def __init__(self, client: "PooledUpstreamClient", address: _Address, connection: UpstreamConnection) -> None:
+        self._client = client
+        self._address = address
+        self._connection = connection
+        self._open = True
+
+    @property
+    def status(self) -> int:
+        return self._connection.status
+
+    def header(self, name: bytes) -> bytes | None:
+        return self._connection.header(name)
+
+    async def read(self) -> bytes:
+        return await self._connection.read()
+
+    async def read_all(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while part := await self._connection.read():
+            size += len(part)
+            if size > limit:
+                raise UpstreamError(Failure.BROKEN, f"the answer is larger than {limit} bytes")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._client.release(self._address, self._connection)
+
+
+class PooledUpstreamClient:
+    """See `ports.UpstreamClient`.
+
+    Args:
+        connect_timeout_s: how long a connection may take.
+        max_idle: idle connections kept per endpoint.
+        idle_s: an idle connection older than this is not used again; below the engines' own 5 s.
+    """
+
+    def __init__(self, *, connect_timeout_s: float, max_idle: int = 256, idle_s: float = 4.0) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._max_idle = max_idle
+        self._idle_s = idle_s
+        self._idle: dict[_Address, deque[UpstreamConnection]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    async def post(self, endpoint: Endpoint, request: UpstreamRequest) -> PooledResponse:
+        address = (endpoint.host, endpoint.port)
+        head = (
+            b"POST %b%b HTTP/1.1\r\n%b%bcontent-type: application/json\r\naccept-encoding: identity\r\n"
+            b"content-length: %d\r\n\r\n"
+        ) % (
+            endpoint.base_path.encode(),
+            request.path.encode(),
+            endpoint.head,
+            request.extra_head,
+            len(request.body),
+        )
+        connection = self._take(address)
+        if connection is not None:
+            try:
+                return await self._exchange(address, connection, head, request)
+            except UpstreamError as error:
+                if error.failure is not Failure.NO_ANSWER:
+                    raise
+        return await self._exchange(address, await self._connect(address), head, request)
+
+    async def _exchange(
+        self, address: _Address, connection: UpstreamConnection, head: bytes, request: UpstreamRequest
+    ) -> PooledResponse:
+        try:
+            connection.begin(head, request.body)
+            await connection.wait_head(request.first_byte_timeout_s, request.idle_timeout_s)
+        except BaseException:
+            connection.close()
+            raise
+        return PooledResponse(self, address, connection)
+
+    async def _connect(self, address: _Address) -> UpstreamConnection:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self._loop), address[0], address[1]
+                )
+        except TimeoutError as error:
+            raise UpstreamError(Failure.CONNECT, f"no connection within {self._connect_timeout_s:g} s") from error
+        except OSError as error:
+            raise UpstreamError(Failure.CONNECT, error.strerror or type(error).__name__) from error
+        return connection
+
+    def _take(self, address: _Address) -> UpstreamConnection | None:
+        """The most recently used live connection."""
+        idle = self._idle.get(address)
+        oldest = self._loop.time() - self._idle_s
+        while idle:
+            connection = idle.pop()
+            if connection.alive and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        return None
+
+    def release(self, address: _Address, connection: UpstreamConnection) -> None:
+        """Keep a connection whose answer is complete; close any other."""
+        if not (connection.alive and connection.complete and connection.reusable) or self._closed:
+            connection.close()
+            return
+        idle = self._idle.setdefault(address, deque())
+        connection.idle_since = self._loop.time()
+        idle.append(connection)
+        if len(idle) > self._max_idle:
+            idle.popleft().close()
+
+    def forget_others(self, addresses: set[_Address]) -> None:
+        """Close idle connections to endpoints that are not among `addresses`."""
+        for address in [known for known in self._idle if known not in addresses]:
+            for connection in self._idle.pop(address):
+                connection.close()
+
+    def close(self) -> None:
+        """Close every idle connection; those in use close when released."""
+        self._closed = True
+        self.forget_others(set())

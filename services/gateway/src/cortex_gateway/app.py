@@ -1,0 +1,133 @@
+"""Composition root of the gateway."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.streams import KEYS, MODELS, REPLICAS, VERDICTS
+from cortex_gateway import metrics
+from cortex_gateway.adapters.hints import HintQueue
+from cortex_gateway.adapters.token_counter import EngineTokenCounter
+from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
+from cortex_gateway.adapters.usage_publisher import UsagePublisher
+from cortex_gateway.adapters.usage_spool import UsageSpool
+from cortex_gateway.domain.balancing import BreakerPolicy
+from cortex_gateway.domain.routing import RoutingTable
+from cortex_gateway.entrypoints.asgi import GatewayApp
+from cortex_gateway.forwarding import Dispatcher, Limits
+from cortex_gateway.pipeline import Gateway, Parts
+from cortex_gateway.projection import Projection, Views
+from cortex_gateway.relay import Relay
+from cortex_gateway.settings import Settings
+from cortex_gateway.settlement import Bookkeeper
+from cortex_kit.bus import Bus
+from cortex_kit.clock import SystemClock
+from cortex_kit.events import EventPublisher
+from cortex_kit.kv import KVView
+from cortex_kit.ops import ops_app
+from cortex_kit.runner import Service
+from cortex_kit.secrets import engine_api_key
+
+FLUSH_TIMEOUT_S = 2.0
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncGenerator[Service]:
+    """Everything the gateway consists of. Raises OSError when the spool directory cannot be used."""
+    clock = SystemClock()
+    source = f"cortex/gateway/{settings.instance}"
+    bus = Bus(settings.nats_url, name="gateway")
+    events = EventPublisher(bus, source=source)
+    views = Views(
+        KVView(bus, MODELS, ModelDocumentV1),
+        KVView(bus, KEYS, KeyDocumentV1),
+        KVView(bus, REPLICAS, ReplicaDocumentV1),
+        KVView(bus, VERDICTS, VerdictDocumentV1),
+    )
+    client = PooledUpstreamClient(connect_timeout_s=settings.connect_timeout_s)
+    hints = HintQueue(events, clock.monotonic)
+    spool = UsageSpool(settings.spool_dir, max_bytes=settings.spool_max_bytes, fsync=settings.spool_fsync)
+    publisher = UsagePublisher(spool, events.publish_raw)
+
+    def derive_key(replica_id: str, spec_hash: str) -> str:
+        return engine_api_key(settings.secret_key, replica_id, spec_hash)
+
+    projection = Projection(views, derive_key)
+    dispatcher = Dispatcher(projection, client, hints, _limits(settings))
+
+    def on_swap(table: RoutingTable) -> None:
+        dispatcher.on_swap(table)
+        endpoints = (target.endpoint for route in table.routes for target in route.targets)
+        client.forget_others({(endpoint.host, endpoint.port) for endpoint in endpoints})
+
+    projection.on_swap(on_swap)
+    books = Bookkeeper(spool, EngineTokenCounter(client, timeout_s=settings.count_timeout_s), clock, source)
+    relay = Relay(books, clock, max_response_bytes=settings.max_response_bytes)
+    gateway = Gateway(Parts(projection, dispatcher, relay, books, clock))
+    _publish_gauges(spool)
+
+    async def drain() -> None:
+        await gateway.drain()
+        await publisher.flush(FLUSH_TIMEOUT_S)
+
+    operations = ops_app(
+        "Cortex gateway",
+        {
+            "projection": projection.readiness,
+            "spool": spool.readiness,
+            "draining": lambda: "shutting down" if gateway.draining else None,
+        },
+    )
+    try:
+        yield Service(
+            name="gateway",
+            http=GatewayApp(
+                gateway,
+                operations,
+                max_body_bytes=settings.max_body_bytes,
+                body_timeout_s=settings.body_timeout_s,
+                stall_timeout_s=settings.client_stall_timeout_s,
+            ),
+            tasks={
+                "bus": bus.run,
+                "models": views.models.run,
+                "keys": views.keys.run,
+                "replicas": views.replicas.run,
+                "verdicts": views.verdicts.run,
+                "projection": projection.run,
+                "hints": hints.run,
+                "books": books.run,
+                "usage": publisher.run,
+                "staleness": lambda: _watch_staleness(bus),
+            },
+            drain=drain,
+        )
+    finally:
+        client.close()
+        spool.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        wait_s=settings.replica_wait_s,
+        max_waiters=settings.max_waiters,
+        max_attempts=settings.max_attempts,
+        breaker=BreakerPolicy(settings.breaker_failures, settings.breaker_cooldown_s),
+    )
+
+
+def _publish_gauges(spool: UsageSpool) -> None:
+    metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
+    metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
+
+
+async def _watch_staleness(bus: Bus) -> None:
+    """Keep the gauge of how old the projection may be."""
+    loop = asyncio.get_running_loop()
+    connected_at = loop.time()
+    while True:
+        if bus.connected:
+            connected_at = loop.time()
+        metrics.STALENESS.set(round(loop.time() - connected_at, 1))
+        await asyncio.sleep(1.0)

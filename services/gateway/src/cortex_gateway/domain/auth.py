@@ -1,0 +1,91 @@
+"""Who may do what: keys by digest, expiry, addresses, scopes, models."""
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cortex_contracts.documents import KeyDocumentV1
+from cortex_gateway.domain import errors
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key document in the form that a request can be checked against quickly."""
+
+    document: KeyDocumentV1
+    all_scopes: bool
+    scopes: frozenset[str]
+    models: frozenset[str]
+    restricted: bool
+    networks: tuple[Network, ...]
+
+    def may_use(self, names: frozenset[str]) -> bool:
+        """True when the key may use a model known by any of these names."""
+        return not self.models or not self.models.isdisjoint(names)
+
+
+KeyRing = Mapping[bytes, ApiKey]
+"""SHA-256 of the whole key -> what it may do."""
+
+
+def build_key_ring(documents: Mapping[str, KeyDocumentV1]) -> KeyRing:
+    """Index the bucket by digest. A document with a malformed digest or network admits nobody."""
+    ring: dict[bytes, ApiKey] = {}
+    for document in documents.values():
+        try:
+            digest = bytes.fromhex(document.digest)
+            networks = tuple(ipaddress.ip_network(entry, strict=False) for entry in document.ip_allowlist)
+        except ValueError:
+            continue
+        scopes = frozenset(document.scopes)
+        ring[digest] = ApiKey(
+            document, "*" in scopes, scopes, frozenset(document.models), bool(document.ip_allowlist), networks
+        )
+    return ring
+
+
+def authenticate(ring: KeyRing, authorization: bytes | None, now: datetime, client_ip: str) -> ApiKey:
+    """Find the key behind an Authorization header.
+
+    Raises:
+        ApiError: 401 for a missing, unknown or expired key; 403 for an address that it may not be used from.
+    """
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        raise errors.missing_api_key()
+    secret = authorization[7:].strip()
+    if not secret:
+        raise errors.missing_api_key()
+    key = ring.get(hashlib.sha256(secret).digest())
+    if key is None:
+        raise errors.invalid_api_key(mask(secret))
+    expires_at = key.document.expires_at
+    if expires_at is not None and expires_at <= now:
+        raise errors.expired_api_key()
+    if key.restricted and not _address_allowed(key.networks, client_ip):
+        raise errors.address_not_allowed()
+    return key
+
+
+def require_scope(key: ApiKey, scope: str) -> None:
+    """Raises ApiError 403 when the key lacks the scope."""
+    if not key.all_scopes and scope not in key.scopes:
+        raise errors.scope_missing(scope)
+
+
+def mask(secret: bytes) -> str:
+    """Enough of a key to recognise it in a message, useless to use it."""
+    text = secret.decode("ascii", "replace")
+    return f"{text[:4]}***{text[-4:]}" if len(text) > 16 else "***"
+
+
+def _address_allowed(networks: tuple[Network, ...], client_ip: str) -> bool:
+    try:
+        address = ipaddress.ip_address(client_ip)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any((mapped or address) in network for network in networks)

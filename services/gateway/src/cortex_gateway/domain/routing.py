@@ -1,0 +1,189 @@
+"""The routing table: a pure projection of the buckets models, replicas and verdicts, swapped whole."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import msgspec
+
+from cortex_contracts.base import ReplicaId
+from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.enums import DesiredState, EngineType, Lifecycle, ReplicaState, RoutingPolicy, Task, Verdict
+
+EngineKey = Callable[[str, str], str]
+"""(replica id, spec hash) -> the engine's own API key."""
+
+_PROTECTED_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and how to reach one engine. `head` holds the header lines that every request to it shares."""
+
+    host: str
+    port: int
+    base_path: str
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A healthy replica. `incarnation` changes when the replica is replaced, moves, or becomes healthy again."""
+
+    replica_id: ReplicaId
+    engine_type: EngineType
+    endpoint: Endpoint
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailability:
+    """Why a model has no healthy replica. `wait` says whether that may change by itself soon."""
+
+    state: str
+    reason: str
+    wait: bool
+    retry_after_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One model and its healthy replicas."""
+
+    model: ModelDocumentV1
+    names: frozenset[str]
+    targets: tuple[Target, ...]
+    unavailability: Unavailability
+    defaults: Mapping[str, msgspec.Raw]
+    """Encoded `request_defaults`, ready to be spliced into a request."""
+
+    @property
+    def engine_type(self) -> EngineType:
+        return self.model.engine_type
+
+    @property
+    def task(self) -> Task:
+        return self.model.task
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Models by every name they are served under. Immutable."""
+
+    by_name: Mapping[str, Route] = field(default_factory=dict[str, Route])
+    routes: tuple[Route, ...] = ()
+
+    def find(self, name: str) -> Route | None:
+        return self.by_name.get(name)
+
+
+def build_table(
+    models: Mapping[str, ModelDocumentV1],
+    replicas: Mapping[str, ReplicaDocumentV1],
+    verdicts: Mapping[str, VerdictDocumentV1],
+    engine_key: EngineKey,
+) -> RoutingTable:
+    """Project the three buckets. A served name wins over another model's alias; among equals the older model wins."""
+    replicas_of: dict[str, list[ReplicaDocumentV1]] = {}
+    for replica in sorted(replicas.values(), key=lambda document: (document.model_id, document.ordinal)):
+        replicas_of.setdefault(replica.model_id, []).append(replica)
+    by_name: dict[str, Route] = {}
+    routes: list[Route] = []
+    for model in sorted(models.values(), key=lambda document: document.id):
+        route = _build_route(model, replicas_of.get(model.id, []), verdicts, engine_key)
+        routes.append(route)
+        by_name.setdefault(model.served_model_name, route)
+    for route in routes:
+        for alias in route.model.aliases:
+            by_name.setdefault(alias, route)
+    return RoutingTable(by_name, tuple(routes))
+
+
+def _build_route(
+    model: ModelDocumentV1,
+    replicas: list[ReplicaDocumentV1],
+    verdicts: Mapping[str, VerdictDocumentV1],
+    engine_key: EngineKey,
+) -> Route:
+    targets: list[Target] = []
+    for replica in replicas:
+        target = _target_of(replica, verdicts.get(replica.id), engine_key)
+        if target is not None:
+            targets.append(target)
+    return Route(
+        model=model,
+        names=frozenset((model.served_model_name, *model.aliases)),
+        targets=tuple(targets),
+        unavailability=explain(model, replicas, verdicts),
+        defaults={
+            name: msgspec.Raw(msgspec.json.encode(value))
+            for name, value in model.request_defaults.items()
+            if name not in _PROTECTED_DEFAULTS
+        },
+    )
+
+
+def _target_of(replica: ReplicaDocumentV1, verdict: VerdictDocumentV1 | None, engine_key: EngineKey) -> Target | None:
+    if replica.state is not ReplicaState.STARTED or replica.endpoint is None or not _is_healthy(replica, verdict):
+        return None
+    endpoint = parse_endpoint(replica.endpoint, engine_key(replica.id, replica.spec_hash))
+    if endpoint is None or verdict is None:
+        return None
+    incarnation = f"{replica.id}/{replica.spec_hash}/{replica.endpoint}/{replica.restarts}/{verdict.since.isoformat()}"
+    return Target(replica.id, replica.engine_type, endpoint, incarnation)
+
+
+def _is_healthy(replica: ReplicaDocumentV1, verdict: VerdictDocumentV1 | None) -> bool:
+    return verdict is not None and verdict.spec_hash == replica.spec_hash and verdict.verdict is Verdict.HEALTHY
+
+
+def parse_endpoint(url: str, api_key: str) -> Endpoint | None:
+    """An http:// base URL and the engine's key as connection data; None when the URL is not usable."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 80
+    except ValueError:
+        return None
+    if parts.scheme != "http" or not parts.hostname:
+        return None
+    head = f"host: {parts.netloc}\r\nauthorization: Bearer {api_key}\r\n".encode()
+    return Endpoint(parts.hostname, port, parts.path.rstrip("/"), head)
+
+
+def explain(
+    model: ModelDocumentV1, replicas: list[ReplicaDocumentV1], verdicts: Mapping[str, VerdictDocumentV1]
+) -> Unavailability:
+    """The most useful reason why no replica can serve now, as if none were healthy."""
+    if model.desired_state is DesiredState.STOPPED:
+        on_demand = model.lifecycle is Lifecycle.ON_DEMAND
+        return Unavailability("stopped", "", wait=on_demand, retry_after_s=10 if on_demand else 30)
+    if not replicas:
+        return Unavailability("starting", "no replica exists yet", wait=True, retry_after_s=5)
+    for replica in replicas:
+        verdict = verdicts.get(replica.id)
+        if replica.state is ReplicaState.STARTED and not _is_healthy(replica, verdict):
+            if verdict is not None and verdict.spec_hash == replica.spec_hash and verdict.verdict is Verdict.UNHEALTHY:
+                return Unavailability("unhealthy", verdict.reason, wait=True, retry_after_s=2)
+            return Unavailability("loading", "", wait=True, retry_after_s=5)
+    for state, label, retry_after_s in (
+        (ReplicaState.STARTED, "unreachable", 2),
+        (ReplicaState.STARTING, "starting", 5),
+        (ReplicaState.PULLING, "pulling", 30),
+        (ReplicaState.FAILED, "failed", 10),
+    ):
+        for replica in replicas:
+            if replica.state is state:
+                return Unavailability(label, replica.reason, wait=True, retry_after_s=retry_after_s)
+    return Unavailability("stopping", "", wait=True, retry_after_s=5)
+
+
+def order_by_policy(policy: RoutingPolicy, in_flight: tuple[int, ...], turn: int) -> int:
+    """Index of the replica to use, given the requests in flight per candidate.
+
+    `least_loaded` takes the fewest in flight, ties rotating with `turn`; `round_robin` only rotates. `prefix_affinity`
+    falls back to `least_loaded`.
+    """
+    count = len(in_flight)
+    if count == 1 or policy is RoutingPolicy.ROUND_ROBIN:
+        return turn % count
+    return min(range(count), key=lambda index: (in_flight[index], (index - turn) % count))

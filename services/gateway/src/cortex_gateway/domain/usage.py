@@ -1,0 +1,139 @@
+"""Reading token counts from answers, and the usage record in the form that is written to disk."""
+
+from datetime import datetime
+
+import msgspec
+
+from cortex_contracts.events import UsageRecordedV1
+
+_TYPE = UsageRecordedV1.type_name()
+
+
+class PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class Usage(msgspec.Struct):
+    """The usage object of both engines."""
+
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """Token counts of a request."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    estimated: bool = False
+
+
+class _Answer(msgspec.Struct):
+    usage: Usage | None = None
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
+def tokens_of(usage: Usage) -> Tokens:
+    details = usage.prompt_tokens_details
+    return Tokens(
+        prompt=max(0, usage.prompt_tokens or 0),
+        cached=max(0, details.cached_tokens or 0) if details is not None else 0,
+        completion=max(0, usage.completion_tokens or 0),
+    )
+
+
+def read_usage(body: bytes) -> Tokens | None:
+    """Token counts of a whole JSON answer; None when it reports none."""
+    try:
+        usage = _decode_answer(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return None if usage is None else tokens_of(usage)
+
+
+def estimate_tokens(body: bytes) -> int:
+    """Four characters a token, over the text that the model sees; the last resort when the engine cannot count."""
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return max(1, len(body) // 4)
+    size = sum(len(bytes(members[name])) for name in ("messages", "prompt", "input") if name in members)
+    return max(1, size // 4)
+
+
+class UsageData(msgspec.Struct, omit_defaults=False):
+    """`UsageRecordedV1` as msgspec writes it: ten times cheaper than pydantic. A test keeps the two alike."""
+
+    request_id: str
+    key_id: str
+    user_id: str | None
+    org_id: str | None
+    model_id: str | None
+    model: str
+    engine_type: str | None
+    replica_id: str | None
+    task: str
+    route: str
+    stream: bool
+    status: int
+    outcome: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    estimated: bool
+    ttft_ms: float | None
+    duration_ms: float
+    started_at: datetime
+
+
+class _UsageEnvelope(msgspec.Struct, omit_defaults=False):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    datacontenttype: str
+    data: UsageData
+    aggregateversion: int
+    correlationid: str | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_envelope(data: UsageData, *, source: str, now: datetime, correlation_id: str | None) -> bytes:
+    """The CloudEvents envelope of one usage record as one line of JSON. Its id is the request's id: one record each."""
+    return _encode(
+        _UsageEnvelope(
+            specversion="1.0",
+            id=data.request_id,
+            source=source,
+            type=_TYPE,
+            subject=data.request_id,
+            time=now,
+            datacontenttype="application/json",
+            data=data,
+            aggregateversion=0,
+            correlationid=correlation_id,
+        )
+    )
+
+
+class _Identified(msgspec.Struct):
+    id: str
+
+
+_decode_id = msgspec.json.Decoder(_Identified).decode
+
+
+def envelope_id(line: bytes) -> str | None:
+    """Id of a stored record; None when the line is torn or foreign."""
+    try:
+        return _decode_id(line).id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

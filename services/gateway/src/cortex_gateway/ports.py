@@ -1,0 +1,164 @@
+"""What the gateway needs from the outside, in its own words."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cortex_contracts.base import ModelId, ReplicaId
+from cortex_gateway.domain.routing import Endpoint, Route, Target
+from cortex_kit.errors import TransientError
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Failure(StrEnum):
+    """How an engine failed us."""
+
+    CONNECT = "connect"
+    """Refused, unreachable, or no connection in time: nothing was sent."""
+    NO_ANSWER = "no_answer"
+    """The connection closed before the first byte of an answer."""
+    TIMEOUT = "timeout"
+    """Silent for longer than allowed."""
+    BROKEN = "broken"
+    """The answer broke off or was not HTTP."""
+
+
+class UpstreamError(TransientError):
+    """An engine could not be reached, or failed while it answered."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(f"{failure.value}: {detail}")
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One POST to an engine. `extra_head` holds further header lines, each ended by CRLF."""
+
+    path: str
+    body: bytes
+    first_byte_timeout_s: float
+    idle_timeout_s: float
+    extra_head: bytes = b""
+
+
+class UpstreamResponse(Protocol):
+    """An answer that has begun."""
+
+    @property
+    def status(self) -> int: ...
+
+    def header(self, name: bytes) -> bytes | None:
+        """Value of a header, by lower-case name."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes of the body as they came; b"" at its end.
+
+        Raises:
+            UpstreamError: TIMEOUT after `idle_timeout_s` of silence, BROKEN when the answer is cut short.
+        """
+        ...
+
+    async def read_all(self, limit: int) -> bytes:
+        """The whole body. Raises UpstreamError as `read`, and BROKEN when it is larger than `limit`."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read to its end, else close it at once. Idempotent."""
+        ...
+
+
+class UpstreamClient(Protocol):
+    """HTTP/1.1 to engines, connections kept and reused."""
+
+    async def post(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamResponse:
+        """Send, and wait for the head of the answer. The caller closes the response in a `finally`.
+
+        Raises:
+            UpstreamError: CONNECT, NO_ANSWER, TIMEOUT or BROKEN. A reused connection that the engine had closed
+                meanwhile is not an error: the request is repeated once on a fresh one.
+        """
+        ...
+
+
+class UsageLog(Protocol):
+    """Where usage records go so that nothing is lost."""
+
+    def append(self, record: bytes) -> None:
+        """Written when this returns (it survives a kill of the process). Never raises: a loss is counted."""
+        ...
+
+    def hold(self, record: bytes) -> Callable[[bytes], None]:
+        """Append a provisional record, published only if this process dies before the returned function is called
+        with the final record of the same id."""
+        ...
+
+
+class TokenCounter(Protocol):
+    """Counts what an engine was given, after the fact."""
+
+    async def count_prompt(self, target: Target, upstream_path: str, body: bytes) -> int | None:
+        """Prompt tokens of a request as its engine counts them; None when the engine cannot say. Never raises."""
+        ...
+
+
+class Hints(Protocol):
+    """Best-effort events for other services; rate-limited, never blocking, never raising."""
+
+    def suspect(self, replica_id: ReplicaId, model_id: ModelId, reason: str) -> None:
+        """A replica could not be reached."""
+        ...
+
+    def demand(self, route: Route) -> None:
+        """A request arrived for an on-demand model that does not run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, free of any framework. `headers` have lower-case names."""
+
+    method: str
+    path: str
+    headers: Headers
+    client_ip: str
+    read_body: Callable[[], Awaitable[bytes]]
+    """The whole body; raises ApiError 413, 408, or ClientGoneError."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """First value of a header."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection."""
+
+
+class Reply(Protocol):
+    """The way back to the client. While `watch` is on, a hang-up cancels the handling task; `gone` tells why."""
+
+    @property
+    def started(self) -> bool: ...
+
+    @property
+    def gone(self) -> bool: ...
+
+    def watch(self) -> None:
+        """From now on cancel the current task when the client hangs up. Call once the body has been read."""
+        ...
+
+    async def start(self, status: int, headers: Headers) -> None: ...
+
+    async def send(self, chunk: bytes, *, more: bool) -> None:
+        """Pass bytes on, waiting while the client is slow.
+
+        Raises:
+            ClientGoneError: the client takes nothing any more.
+        """
+        ...

@@ -1,0 +1,142 @@
+"""Settling requests: exactly one usage record each, written before the client sees the end of its answer."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from cortex_contracts.enums import UsageOutcome
+from cortex_gateway.domain.auth import ApiKey
+from cortex_gateway.domain.requests import ApiRoute
+from cortex_gateway.domain.routing import Route, Target
+from cortex_gateway.domain.usage import Tokens, UsageData, encode_envelope, estimate_tokens
+from cortex_gateway.ports import TokenCounter, UsageLog
+from cortex_kit.clock import Clock
+
+MAX_PENDING_COUNTS = 10_000
+CONCURRENT_COUNTS = 16
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What has to be remembered of one request until it is settled."""
+
+    request_id: str
+    correlation_id: str | None
+    api: ApiRoute
+    key: ApiKey
+    model: str
+    stream: bool
+    started_at: datetime
+    started: float
+    route: Route | None = None
+    target: Target | None = None
+    sent_body: bytes | None = None
+    """What the engine was sent; None while it was sent nothing."""
+    first_byte: float | None = None
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """A provisional record whose prompt the engine still has to count."""
+
+    data: UsageData
+    target: Target
+    upstream_path: str
+    body: bytes
+    correlation_id: str | None
+    finish: Callable[[bytes], None]
+
+
+class Bookkeeper:
+    """Makes usage records and hands them to the log."""
+
+    def __init__(self, log: UsageLog, counter: TokenCounter, clock: Clock, source: str) -> None:
+        self._log = log
+        self._counter = counter
+        self._clock = clock
+        self._source = source
+        self._queue: asyncio.Queue[_Count] = asyncio.Queue(MAX_PENDING_COUNTS)
+
+    def settle(self, exchange: Exchange, status: int, outcome: UsageOutcome, tokens: Tokens) -> None:
+        """Record the request; later calls for the same exchange do nothing."""
+        if not exchange.settled:
+            exchange.settled = True
+            self._log.append(self._encode(self._data(exchange, status, outcome, tokens), exchange.correlation_id))
+
+    def settle_interrupted(self, exchange: Exchange, status: int, outcome: UsageOutcome, tokens: Tokens | None) -> None:
+        """Record a request whose answer broke off. `tokens` is None when the engine was sent nothing.
+
+        Without reported usage the prompt is counted by the engine afterwards; should this process die meanwhile, the
+        estimate written here is what remains.
+        """
+        if exchange.settled:
+            return
+        if tokens is None or not tokens.estimated or exchange.sent_body is None or exchange.target is None:
+            self.settle(exchange, status, outcome, tokens or Tokens())
+            return
+        exchange.settled = True
+        body = exchange.sent_body
+        data = self._data(exchange, status, outcome, msgspec.structs.replace(tokens, prompt=estimate_tokens(body)))
+        provisional = self._encode(data, exchange.correlation_id)
+        if self._queue.full():
+            self._log.append(provisional)
+            return
+        finish = self._log.hold(provisional)
+        self._queue.put_nowait(
+            _Count(data, exchange.target, exchange.api.upstream_path, body, exchange.correlation_id, finish)
+        )
+
+    async def run(self) -> None:
+        """Count prompts off the hot path; a task of the service."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONCURRENT_COUNTS):
+                group.create_task(self._count_forever())
+
+    async def drained(self) -> None:
+        """Wait until every provisional record is final."""
+        await self._queue.join()
+
+    async def _count_forever(self) -> None:
+        while True:
+            count = await self._queue.get()
+            try:
+                prompt = await self._counter.count_prompt(count.target, count.upstream_path, count.body)
+                if prompt is not None:
+                    count = replace(count, data=msgspec.structs.replace(count.data, prompt_tokens=prompt))
+            finally:
+                count.finish(self._encode(count.data, count.correlation_id))
+                self._queue.task_done()
+
+    def _data(self, exchange: Exchange, status: int, outcome: UsageOutcome, tokens: Tokens) -> UsageData:
+        key, route, target = exchange.key.document, exchange.route, exchange.target
+        now = self._clock.monotonic()
+        first = exchange.first_byte
+        return UsageData(
+            request_id=exchange.request_id,
+            key_id=key.id,
+            user_id=key.user_id,
+            org_id=key.org_id,
+            model_id=None if route is None else route.model.id,
+            model=exchange.model,
+            engine_type=None if route is None else route.engine_type.value,
+            replica_id=None if target is None else target.replica_id,
+            task=exchange.api.task.value if route is None else route.task.value,
+            route=exchange.api.path,
+            stream=exchange.stream,
+            status=status,
+            outcome=outcome.value,
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            completion_tokens=tokens.completion,
+            estimated=tokens.estimated,
+            ttft_ms=None if first is None else round((first - exchange.started) * 1000, 3),
+            duration_ms=round((now - exchange.started) * 1000, 3),
+            started_at=exchange.started_at,
+        )
+
+    def _encode(self, data: UsageData, correlation_id: str | None) -> bytes:
+        return encode_envelope(data, source=self._source, now=self._clock.now(), correlation_id=correlation_id)
