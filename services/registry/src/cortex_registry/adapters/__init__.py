@@ -1,0 +1,1 @@
+"""Postgres and NATS behind the registry's ports; vendor types end here."""

@@ -1,0 +1,237 @@
+"""What an administrator may say of a model: flat, typed per engine, closed against unknown fields."""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    SecretStr,
+    StringConstraints,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from cortex_contracts.engines import LlamaCppOptions, VllmOptions
+from cortex_contracts.enums import EngineType, Lifecycle, RoutingPolicy, Task
+from cortex_kit.errors import DomainError
+from cortex_registry.domain.text import find_unstorable, slug
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]*"
+_REPO = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+ServedName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})*$", max_length=128)]
+"""A name that clients ask for, e.g. `openai/gpt-oss-120b`."""
+
+_IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]*(:\d+)?(/[A-Za-z0-9][A-Za-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$"
+_DAY_S = 86_400
+_MULTILINE_FIELDS = frozenset({"chat_template"})
+
+
+class CommonFields(BaseModel):
+    """Fields of every model, whatever its engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
+    served_model_name: ServedName | None = Field(default=None, validate_default=True)
+    """Made from `name` when left out."""
+    aliases: tuple[ServedName, ...] = Field(default=(), max_length=32)
+    task: Task = Task.GENERATE
+    repo_id: str | None = Field(default=None, max_length=256, pattern=rf"^{_REPO}(/{_REPO})?$")
+    local_path: str | None = Field(default=None, max_length=1024)
+    engine_image: str | None = Field(default=None, max_length=512, pattern=_IMAGE)
+    extra_args: tuple[str, ...] = Field(default=(), max_length=256)
+    extra_env: dict[str, str] = Field(default_factory=dict, max_length=64)
+    hf_token: SecretStr | None = Field(default=None, min_length=1, max_length=512)
+    """Write-only."""
+    replicas: int = Field(default=1, ge=0, le=64)
+    placement: Literal["auto"] | Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Field(max_length=64)] = (
+        "auto"
+    )
+    lifecycle: Lifecycle = Lifecycle.ALWAYS
+    idle_ttl_s: int | None = Field(default=None, ge=1, le=30 * _DAY_S)
+    request_defaults: dict[str, JsonValue] = Field(default_factory=dict)
+    startup_timeout_s: int = Field(default=600, ge=1, le=_DAY_S)
+    stop_timeout_s: int = Field(default=30, ge=0, le=3600)
+    request_timeout_s: float = Field(default=300.0, gt=0, le=_DAY_S)
+    stream_timeout_s: float = Field(default=300.0, gt=0, le=_DAY_S)
+    routing_policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
+    fallbacks: tuple[ServedName, ...] = Field(default=(), max_length=16)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_storable_text(cls, value: object) -> object:
+        if (place := find_unstorable(value)) is not None:
+            where = ".".join(str(part) for part in place) or "the body"
+            raise ValueError(f"{where} holds a NUL character or half a surrogate pair")
+        return value
+
+    @field_validator("repo_id")
+    @classmethod
+    def _no_tricks_in_repo_id(cls, value: str | None) -> str | None:
+        if value is not None and (".." in value or "--" in value):
+            raise ValueError("must not contain '..' or '--'")
+        return value
+
+    @field_validator("served_model_name", "aliases", "fallbacks")
+    @classmethod
+    def _names_are_no_ids(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            if _is_uuid(name):
+                raise ValueError("must not look like an id")
+        return value
+
+    @property
+    def served_name(self) -> str:
+        """The name the engine serves the model under; raises nothing once validated."""
+        return self.served_model_name or slug(self.name)
+
+    @model_validator(mode="after")
+    def _names_are_usable(self) -> Self:
+        if not self.served_name:
+            raise ValueError("served_model_name cannot be made from this name: give one")
+        names = (self.served_name, *self.aliases)
+        if len(set(names)) != len(names):
+            raise ValueError("aliases must differ from each other and from served_model_name")
+        return self
+
+    @model_validator(mode="after")
+    def _no_smuggled_flags(self) -> Self:
+        for field, value in self:
+            if not isinstance(value, str) or field in ("name", "local_path") or not value:
+                continue
+            controls = any(ord(character) < 32 for character in value) and field not in _MULTILINE_FIELDS
+            if value.startswith("-") or controls:
+                raise ValueError(f"{field} must not begin with a dash or hold control characters")
+        return self
+
+
+class LlamaCppSpecification(CommonFields, LlamaCppOptions):
+    """A GGUF model served by llama-server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    engine_type: Literal["llamacpp"]
+
+    @model_validator(mode="after")
+    def _source_and_options_fit(self) -> Self:
+        if self.repo_id is not None or self.local_path is None:
+            raise ValueError("llama.cpp serves a GGUF file: give local_path, not repo_id")
+        if self.cache_type_v not in (None, "f32", "f16", "bf16") and not self.flash_attention:
+            raise ValueError("a quantized cache_type_v needs flash_attention")
+        return self
+
+    def options(self) -> LlamaCppOptions:
+        """The engine's part."""
+        return LlamaCppOptions.model_validate(_subset(self, LlamaCppOptions))
+
+
+class VllmSpecification(CommonFields, VllmOptions):
+    """A Transformers or safetensors model served by vLLM."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    engine_type: Literal["vllm"] = "vllm"
+
+    @model_validator(mode="after")
+    def _exactly_one_source(self) -> Self:
+        if (self.repo_id is None) == (self.local_path is None):
+            raise ValueError("give exactly one of repo_id and local_path")
+        if self.local_path is not None and self.local_path.lower().endswith(".gguf"):
+            raise ValueError("vLLM does not serve GGUF files: choose the engine llamacpp")
+        return self
+
+    def options(self) -> VllmOptions:
+        """The engine's part."""
+        return VllmOptions.model_validate(_subset(self, VllmOptions))
+
+
+def _engine_of(value: object) -> str:
+    if isinstance(value, Mapping):
+        chosen: Any = value.get("engine_type", "vllm")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return chosen if isinstance(chosen, str) else "unknown"
+    return str(getattr(value, "engine_type", "vllm"))
+
+
+Specification = Annotated[
+    Annotated[LlamaCppSpecification, Tag("llamacpp")] | Annotated[VllmSpecification, Tag("vllm")],
+    Discriminator(_engine_of),
+]
+"""A model as the admin API takes it; `engine_type` defaults to vllm."""
+
+AnySpecification = LlamaCppSpecification | VllmSpecification
+_ADAPTER: TypeAdapter[AnySpecification] = TypeAdapter(Specification)
+
+
+def parse_specification(fields: Mapping[str, JsonValue]) -> AnySpecification:
+    """Validate a flat description.
+
+    Raises:
+        DomainError: 422 `invalid_request` with one entry per wrong field.
+    """
+    try:
+        return _ADAPTER.validate_python(dict(fields))
+    except ValidationError as error:
+        raise invalid_request(describe_errors(error.errors(include_url=False))) from None
+
+
+def invalid_request(errors: Sequence[Mapping[str, str]]) -> DomainError:
+    """422 with the list of wrong fields."""
+    fields = ", ".join(dict.fromkeys(error["field"] for error in errors if error["field"]))
+    message = f"The request is not valid: {fields}." if fields else f"The request is not valid: {errors[0]['message']}"
+    return DomainError("invalid_request", message, status=422, details={"errors": list(errors)})
+
+
+def describe_errors(errors: Sequence[ErrorDetails]) -> list[dict[str, str]]:
+    """pydantic's errors as {field, code, message}, without the input, which may be a secret."""
+    return [_describe(error) for error in errors]
+
+
+def _describe(error: ErrorDetails) -> dict[str, str]:
+    place = [str(part) for part in error["loc"]]
+    if place[:1] in (["body"], ["query"], ["path"]):
+        place = place[1:]
+    engine = place.pop(0) if place[:1] in (["llamacpp"], ["vllm"]) else None
+    field = ".".join(place)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = _foreign_field(field, engine)
+    elif error["type"] == "union_tag_invalid":
+        field, message = "engine_type", "must be vllm or llamacpp"
+    elif error["type"] == "value_error" and not field:
+        field = _field_named_first(message)
+    return {"field": field, "code": error["type"], "message": message}
+
+
+def _foreign_field(field: str, engine: str | None) -> str:
+    name = field.split(".", 1)[0]
+    for owner, options in ((EngineType.VLLM, VllmOptions), (EngineType.LLAMACPP, LlamaCppOptions)):
+        if name in options.model_fields and engine not in (None, owner.value):
+            return f"{name} is an option of {owner.value}, not of {engine}"
+    return "there is no such field"
+
+
+def _field_named_first(message: str) -> str:
+    known = CommonFields.model_fields | VllmOptions.model_fields | LlamaCppOptions.model_fields
+    return next((word for word in re.findall(r"[a-z_]+", message) if word in known), "")
+
+
+def _subset(specification: BaseModel, options: type[BaseModel]) -> dict[str, Any]:
+    return {field: getattr(specification, field) for field in options.model_fields}
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

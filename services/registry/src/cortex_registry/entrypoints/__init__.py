@@ -1,0 +1,1 @@
+"""HTTP and message entry points: parse, call a handler, answer."""

@@ -1,0 +1,1 @@
+"""One function or loop per command: load, decide, act, save."""

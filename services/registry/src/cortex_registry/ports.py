@@ -1,0 +1,200 @@
+"""What the registry needs of the world, in its own words."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from cortex_contracts.base import KeyId, ModelId
+from cortex_contracts.documents import Document
+from cortex_contracts.enums import ModelState
+from cortex_contracts.events import Event, UsageRecordedV1
+from cortex_contracts.rpc import InspectResultV1, LogsResultV1
+from cortex_registry.domain.keys import ApiKey
+from cortex_registry.domain.model import Model
+from cortex_registry.domain.outbox import Aggregate, Backlog, OutboxLine
+from cortex_registry.domain.state import Projected
+from cortex_registry.domain.usage import UsageFilter, UsageReport
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who does what: becomes revision, audit entry and event of the same transaction."""
+
+    actor: str
+    action: str
+    event: Event
+    changed: tuple[str, ...] = ()
+    request_id: str | None = None
+
+
+class ModelRepository(Protocol):
+    """Models in the database. Every method raises DatabaseUnavailableError when it does not answer in time."""
+
+    async def find(self, reference: str) -> Model | None:
+        """By id, served name or alias."""
+        ...
+
+    async def list_all(self) -> Sequence[Model]:
+        """Oldest first."""
+        ...
+
+    async def add(self, model: Model, act: Act) -> None:
+        """Row, names, revision, audit and outbox line, or nothing.
+
+        Raises:
+            DomainError: 409 `name_taken`.
+        """
+        ...
+
+    async def replace(self, model: Model, act: Act) -> bool:
+        """Store the next version as `add` does; False when somebody else stored that version first.
+
+        Raises:
+            DomainError: 409 `name_taken`.
+        """
+        ...
+
+    async def remove(self, model: Model, act: Act) -> bool:
+        """Delete `model` if the row still has its version."""
+        ...
+
+
+class Announcements(Protocol):
+    """Ledger of the states that were announced."""
+
+    async def load(self) -> Mapping[ModelId, ModelState]:
+        """The last announced state per model."""
+        ...
+
+    async def announce(self, model_id: ModelId, projected: Projected) -> bool:
+        """Commit the announcement and its event together; False when it is not news, or the model is gone."""
+        ...
+
+
+class KeyRepository(Protocol):
+    """API keys in the database; errors as ModelRepository."""
+
+    async def list_all(self) -> Sequence[ApiKey]:
+        """Oldest first, revoked ones included."""
+        ...
+
+    async def add(self, key: ApiKey, act: Act) -> None:
+        """Row, audit and outbox line, or nothing."""
+        ...
+
+    async def revoke(self, key_id: KeyId, now: datetime, actor: str, request_id: str | None) -> ApiKey | None:
+        """Mark revoked, with audit and outbox line, once; None when there is no such key."""
+        ...
+
+
+class UsageRepository(Protocol):
+    """Usage records in the database; errors as ModelRepository."""
+
+    async def insert(self, records: Sequence[UsageRecordedV1]) -> int:
+        """Insert those not there yet, all or none; returns how many were new.
+
+        Raises:
+            PermanentError: a record that the database can never hold.
+        """
+        ...
+
+    async def report(self, wanted: UsageFilter) -> UsageReport:
+        """The newest records and the sums."""
+        ...
+
+
+class OutboxSession(Protocol):
+    """One database connection that holds, or waits for, the relay's lock. Raises DatabaseUnavailableError."""
+
+    async def lead(self) -> bool:
+        """Try to become the one relay; the lock goes when the session ends."""
+        ...
+
+    async def pending(self, limit: int) -> Sequence[OutboxLine]:
+        """The oldest lines, in order."""
+        ...
+
+    async def documents(self, aggregate: Aggregate, ids: Collection[str] | None = None) -> Mapping[str, Document]:
+        """Present documents by id; all of them when `ids` is None. What is missing was deleted or revoked."""
+        ...
+
+    async def settle(self, lines: Sequence[OutboxLine]) -> None:
+        """Forget lines whose events are confirmed."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How much waits."""
+        ...
+
+    async def raise_version(self, aggregate: Aggregate, aggregate_id: str, above: int) -> None:
+        """Lift a row's version above one that readers have seen."""
+        ...
+
+    async def wait(self, timeout: float) -> None:
+        """Return when a commit hinted at new lines, or after `timeout`."""
+        ...
+
+
+class OutboxSource(Protocol):
+    """Gives sessions."""
+
+    def open(self) -> AbstractAsyncContextManager[OutboxSession]:
+        """A session of its own; entering raises DatabaseUnavailableError."""
+        ...
+
+
+class Mirror(Protocol):
+    """The KV buckets `models` and `keys`. Every method raises TransientError while NATS is away."""
+
+    async def stored(self, aggregate: Aggregate) -> Mapping[str, Document | None]:
+        """Every document of the bucket; None for one that cannot be read."""
+        ...
+
+    async def put(self, aggregate: Aggregate, key: str, document: Document) -> None: ...
+
+    async def delete(self, aggregate: Aggregate, key: str) -> None: ...
+
+
+class EventSink(Protocol):
+    """The stream EVENTS."""
+
+    async def publish(self, line: OutboxLine) -> None:
+        """Publish and wait until stored; a repetition is stored once. Raises TransientError."""
+        ...
+
+
+class Provisioning(Protocol):
+    """Whether streams and buckets are known to exist."""
+
+    @property
+    def generation(self) -> int:
+        """Grows each time they were made sure of; 0 before the first time."""
+        ...
+
+
+class Inspector(Protocol):
+    """The GGUF inspector."""
+
+    async def inspect(self, path: str) -> InspectResultV1:
+        """Read a header below the models root.
+
+        Raises:
+            DomainError: 422 with the inspector's code.
+            UnavailableError: `inspector_unavailable`.
+        """
+        ...
+
+
+class EngineLogs(Protocol):
+    """The orchestrators' log access."""
+
+    async def tail(self, node: str, model_id: ModelId, ordinal: int, lines: int) -> LogsResultV1:
+        """The last lines of an engine.
+
+        Raises:
+            DomainError: with the orchestrator's code.
+            UnavailableError: `orchestrator_unavailable`.
+        """
+        ...
