@@ -11,7 +11,8 @@ from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.observed import Exit, Observed
 from cortex_orchestrator.domain.spec import ContainerSpec, Program, StopPolicy
 
-OnProgress = Callable[[PullProgress], None]
+OnProgress = Callable[[str, PullProgress], None]
+"""Called with the image and how far its pull has come."""
 DocumentT_contra = TypeVar("DocumentT_contra", bound=Document, contravariant=True)
 
 

@@ -63,7 +63,7 @@ class ProcessCatalog:
         return _from_wheel() if engine.type is EngineType.LLAMACPP else None
 
     async def _capabilities_of(self, path: Path) -> Capabilities:
-        stat = path.stat()
+        stat = await asyncio.to_thread(path.stat)
         key = (str(path), stat.st_size, stat.st_mtime_ns)
         if key not in self._capabilities:
             self._capabilities[key] = parse_help(await self._help(path))

@@ -37,6 +37,8 @@ class Situation:
     attempts: Mapping[ReplicaId, Attempt] = field(default_factory=dict[ReplicaId, Attempt])
     reported: frozenset[ReplicaId] = frozenset()
     """Replicas that have a document."""
+    started: frozenset[ReplicaId] = frozenset()
+    """Replicas whose document tells of exactly the run that is observed."""
     busy: frozenset[ReplicaId] = frozenset()
     """Replicas with an action under way."""
     doubtful: frozenset[ModelId] | None = frozenset()
@@ -156,7 +158,7 @@ def _unwanted(replica: ReplicaId, seen: Observed | None, situation: Situation) -
     if seen is None:
         return Forget(replica, "neither wanted nor there")
     if situation.is_doubtful(seen.identity.model_id):
-        if seen.phase is Phase.RUNNING and replica not in situation.reported:
+        if seen.phase is Phase.RUNNING and replica not in situation.started:
             return Adopt(seen, "found running; its model is not known yet")
         return None
     if seen.phase is Phase.RUNNING:
@@ -169,7 +171,7 @@ def _missing(replica: ReplicaId, wanted: Wanted, situation: Situation) -> Action
 
 
 def _running(seen: Observed, wanted: Wanted, situation: Situation) -> Action | None:
-    if seen.replica_id not in situation.reported:
+    if seen.replica_id not in situation.started:
         return Adopt(seen, "found running")
     if wanted.spec is not None and wanted.spec.hash != seen.identity.spec_hash:
         return Retire(seen, "its specification changed")

@@ -82,6 +82,8 @@ class Command:
     shm_bytes: int | None = None
     read_only_root: bool = True
     lock_memory: bool = False
+    hub_cache: bool = False
+    """Downloads models, and should keep them over a replacement."""
 
 
 @dataclass(frozen=True, slots=True)

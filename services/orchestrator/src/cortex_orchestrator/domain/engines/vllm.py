@@ -36,6 +36,7 @@ def build(request: BuildRequest) -> Command:
         entrypoint=("vllm", "serve"),
         shm_bytes=SHARED_MEMORY_BYTES,
         read_only_root=False,
+        hub_cache=True,
     )
 
 

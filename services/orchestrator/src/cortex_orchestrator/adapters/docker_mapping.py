@@ -1,0 +1,158 @@
+"""Our words to Docker's and back. No calls: what the engine is asked for, what its answers mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, cast
+
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
+
+from cortex_kit.errors import DomainError, TransientError
+from cortex_orchestrator.domain.observed import Exit, Observed, Phase, parse_labels
+from cortex_orchestrator.domain.spec import HOST, PORT, ContainerSpec
+
+ENGINE_PORT = 8000
+PIDS_LIMIT = 4096
+TMPFS = {"/tmp": "rw,nosuid,nodev,size=1g"}
+LOG_OPTIONS = {"max-size": "8m", "max-file": "2"}
+LABEL_GPUS = "cortex.gpus"
+NVIDIA_HINT = (
+    "Docker cannot give the engine a GPU: install the NVIDIA Container Toolkit on this host, or set ngl to 0 and leave"
+    " placement on auto."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DockerPlace:
+    """Where engines live: the private network, and whether their port is also published on 127.0.0.1."""
+
+    network: str
+    publish: bool
+    node: str
+
+
+def creation(
+    spec: ContainerSpec, environment: Mapping[str, str], restarts: int, place: DockerPlace
+) -> dict[str, object]:
+    """Arguments of `containers.create`: the least that an engine needs to run."""
+    command = spec.command
+    values = {HOST: "0.0.0.0", PORT: str(ENGINE_PORT)}
+    asked: dict[str, object] = {
+        "image": spec.program.reference,
+        "name": spec.name,
+        "command": [values.get(word, word) for word in command.argv],
+        "labels": {**spec.labels(restarts), LABEL_GPUS: ",".join(str(gpu) for gpu in spec.gpus)},
+        "environment": dict(environment),
+        "mounts": [
+            Mount(mount.target, mount.source, type=_mount_type(mount.source), read_only=mount.read_only)
+            for mount in spec.mounts
+        ],
+        "network": place.network,
+        "healthcheck": {"test": ["NONE"]},
+        "restart_policy": {"Name": "no"},
+        "log_config": LogConfig(type=LogConfig.types.JSON, config=dict(LOG_OPTIONS)),
+    }
+    asked |= _hardening(spec)
+    if command.entrypoint is not None:
+        asked["entrypoint"] = list(command.entrypoint)
+    if command.shm_bytes is not None:
+        asked["shm_size"] = command.shm_bytes
+    if spec.memory_bytes is not None:
+        asked |= {"mem_limit": spec.memory_bytes, "memswap_limit": spec.memory_bytes}
+    if command.lock_memory:
+        asked["ulimits"] = [Ulimit(name="memlock", soft=-1, hard=-1)]
+    if spec.gpus:
+        devices = [str(index) for index in spec.gpus]
+        asked["device_requests"] = [DeviceRequest(device_ids=devices, capabilities=[["gpu"]])]
+    if place.publish:
+        asked["ports"] = {f"{ENGINE_PORT}/tcp": ("127.0.0.1", None)}
+    return asked
+
+
+def _hardening(spec: ContainerSpec) -> dict[str, object]:
+    return {
+        "init": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "pids_limit": PIDS_LIMIT,
+        "read_only": spec.command.read_only_root,
+        "tmpfs": dict(TMPFS),
+    }
+
+
+def _mount_type(source: str) -> Literal["bind", "volume"]:
+    return "bind" if source.startswith("/") else "volume"
+
+
+def observed(attributes: Mapping[str, Any], place: DockerPlace) -> Observed | None:
+    """One answer of `inspect`; None when the labels are not ours."""
+    labels = cast("dict[str, str]", attributes["Config"].get("Labels") or {})
+    identity = parse_labels(labels)
+    if identity is None:
+        return None
+    state = cast("dict[str, Any]", attributes["State"])
+    phase = _phase(str(state["Status"]))
+    name = str(attributes["Name"]).lstrip("/")
+    return Observed(
+        identity=identity,
+        container=name,
+        incarnation=str(attributes["Id"]),
+        phase=phase,
+        endpoint=_endpoint(attributes, name, place) if phase is Phase.RUNNING else None,
+        gpus=tuple(int(index) for index in labels.get(LABEL_GPUS, "").split(",") if index),
+        exit=ended(state) if phase is Phase.EXITED else None,
+        started_at=_moment(state.get("StartedAt")),
+        finished_at=_moment(state.get("FinishedAt")) if phase is Phase.EXITED else None,
+    )
+
+
+def ended(state: Mapping[str, Any]) -> Exit:
+    """How a stopped container ended."""
+    return Exit(int(state["ExitCode"]), bool(state.get("OOMKilled", False)))
+
+
+def _phase(status: str) -> Phase:
+    match status:
+        case "created":
+            return Phase.CREATED
+        case "exited" | "dead" | "removing":
+            return Phase.EXITED
+        case _:
+            return Phase.RUNNING
+
+
+def _endpoint(attributes: Mapping[str, Any], name: str, place: DockerPlace) -> str | None:
+    if not place.publish:
+        return f"http://{name}:{ENGINE_PORT}"
+    ports = cast("dict[str, list[dict[str, str]] | None]", attributes["NetworkSettings"].get("Ports") or {})
+    bindings = ports.get(f"{ENGINE_PORT}/tcp")
+    return f"http://127.0.0.1:{bindings[0]['HostPort']}" if bindings else None
+
+
+def _moment(text: object) -> datetime | None:
+    if not isinstance(text, str) or text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(text)
+
+
+def translate(error: Exception, doing: str) -> DomainError | TransientError:
+    """A vendor error in our words. Status codes and the engine's own phrases decide."""
+    if isinstance(error, ImageNotFound):
+        return DomainError("image_missing", f"{doing}: the image is not there: {_explanation(error)}", status=503)
+    if not isinstance(error, APIError):
+        kind = "the Docker engine did not answer" if isinstance(error, DockerException) else "no Docker engine"
+        return TransientError(f"{doing}: {kind}: {error}")
+    text = _explanation(error)
+    lowered = text.lower()
+    if any(phrase in lowered for phrase in ("could not select device driver", "nvidia", "unknown runtime")):
+        return DomainError("gpu_runtime_missing", f"{NVIDIA_HINT} Docker said: {text}", status=503)
+    if "port is already allocated" in lowered or "address already in use" in lowered:
+        return TransientError(f"{doing}: {text}")
+    if error.status_code is not None and error.status_code >= 500:
+        return DomainError("engine_start_failed", f"{doing}: {text}", status=503)
+    return DomainError("docker_refused", f"{doing}: {text}", status=503)
+
+
+def _explanation(error: APIError) -> str:
+    return str(error.explanation or error)[:500]

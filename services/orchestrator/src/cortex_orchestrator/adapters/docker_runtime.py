@@ -1,0 +1,231 @@
+"""Engines as hardened containers of one Docker engine, owned by their labels."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import aiodocker
+import aiohttp
+from docker.errors import APIError, NotFound
+
+from cortex_contracts.base import ModelId, ReplicaId, replica_id
+from cortex_contracts.enums import RuntimeKind
+from cortex_kit.errors import DomainError, TransientError
+from cortex_kit.logging import get_logger
+from cortex_orchestrator.adapters.docker_engine import CALL_TIMEOUT_S, DockerEngine
+from cortex_orchestrator.adapters.docker_mapping import DockerPlace, creation, ended, observed
+from cortex_orchestrator.domain.observed import Exit, Observed, Phase
+from cortex_orchestrator.domain.spec import (
+    LABEL_MANAGED,
+    LABEL_MODEL,
+    LABEL_NODE,
+    LABEL_ORDINAL,
+    ContainerSpec,
+    StopPolicy,
+)
+
+log = get_logger()
+
+POLL_S = 0.2
+WATCH_RETRY_S = 2.0
+WATCHED_EVENTS = ("start", "die", "oom", "destroy")
+CONFLICT = 409
+
+
+class DockerRuntime:
+    """EngineRuntime over the Engine API."""
+
+    def __init__(self, engine: DockerEngine, place: DockerPlace) -> None:
+        self._engine = engine
+        self._place = place
+        self._network_known = False
+
+    @property
+    def kind(self) -> RuntimeKind:
+        return RuntimeKind.DOCKER
+
+    async def list_owned(self) -> Sequence[Observed]:
+        """Every container with our label and this node's name."""
+        found = await self._engine.call("listing engines", lambda client: self._list(client, ()))
+        seen = (observed(cast("dict[str, Any]", container.attrs), self._place) for container in found)
+        return tuple(one for one in seen if one is not None)
+
+    async def create(self, spec: ContainerSpec, secrets: Mapping[str, str], restarts: int = 0) -> Observed:
+        """Create the container and, the first time, the private network."""
+        await self._ensure_network()
+        asked = creation(spec, {**spec.command.env, **secrets}, restarts, self._place)
+        try:
+            await self._engine.call(f"creating {spec.name}", lambda client: _create(client, asked))
+        except NotFound as error:
+            self._network_known = False
+            raise TransientError(f"creating {spec.name}: {error.explanation}") from error
+        seen = await self._observe(spec.replica_id)
+        if seen is None or seen.identity.spec_hash != spec.hash:
+            raise DomainError("name_taken", f"a container named {spec.name} exists and is another one", status=409)
+        return seen
+
+    async def start(self, replica_id: ReplicaId) -> Observed:
+        """Start the container; one that cannot be started is removed again."""
+        container = await self._find(replica_id)
+        if container is None:
+            raise DomainError("not_created", f"replica {replica_id} has no container")
+        try:
+            await self._engine.call(f"starting {container.name}", lambda _: container.start())
+            seen = await self._observe(replica_id)
+        except NotFound as error:
+            raise TransientError(f"the container of replica {replica_id} vanished") from error
+        except (DomainError, TransientError):
+            with suppress(DomainError, TransientError):
+                await self.remove(replica_id)
+            raise
+        if seen is None:
+            raise TransientError(f"the container of replica {replica_id} vanished")
+        return seen
+
+    async def stop(self, replica_id: ReplicaId, policy: StopPolicy) -> Exit:
+        """Signals by our own clock: `docker stop` knows no second SIGTERM."""
+        container = await self._find(replica_id)
+        if container is None:
+            return Exit(None)
+        await self._signal(container, "SIGTERM")
+        first = policy.second_term_s if policy.second_term_s is not None else policy.deadline_s
+        end = await self._wait_ended(container, first)
+        if end is None and policy.second_term_s is not None:
+            await self._signal(container, "SIGTERM")
+            end = await self._wait_ended(container, policy.deadline_s - first)
+        if end is None:
+            log.warning("engine_killed", replica_id=replica_id, reason="it did not stop in time")
+            await self._signal(container, "SIGKILL")
+            end = await self._wait_ended(container, CALL_TIMEOUT_S)
+        if end is None:
+            raise TransientError(f"{container.name} does not end, even by SIGKILL")
+        return end
+
+    async def remove(self, replica_id: ReplicaId) -> None:
+        """Force the removal of the container and of its anonymous volumes."""
+        for container in await self._find_all(replica_id):
+            with suppress(NotFound):
+                await self._engine.call(f"removing {container.name}", lambda _, it=container: _remove(it))
+
+    async def logs(self, replica_id: ReplicaId, tail: int) -> Sequence[str]:
+        container = await self._find(replica_id)
+        if container is None:
+            return ()
+        try:
+            raw = await self._engine.call(
+                f"reading the logs of {container.name}", lambda _: bytes(container.logs(tail=tail))
+            )
+        except NotFound:
+            return ()
+        return tuple(line.rstrip() for line in raw.decode(errors="replace").splitlines())
+
+    async def watch(self) -> AsyncIterator[ReplicaId | None]:
+        """Engine events; after every (re)connection one hint that anything may have changed."""
+        while True:
+            try:
+                async for hint in self._events():
+                    yield hint
+            except (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as error:
+                log.warning("docker_events_failed", error=str(error))
+            await asyncio.sleep(WATCH_RETRY_S)
+
+    async def close(self) -> None:
+        self._engine.close()
+
+    async def _events(self) -> AsyncIterator[ReplicaId | None]:
+        filters = {
+            "type": ["container"],
+            "event": list(WATCHED_EVENTS),
+            "label": [f"{LABEL_MANAGED}=1", f"{LABEL_NODE}={self._place.node}"],
+        }
+        async with aiodocker.Docker(url=self._engine.url) as client:
+            subscriber = client.events.subscribe(filters=json.dumps(filters))
+            try:
+                yield None
+                while (event := cast("dict[str, Any] | None", await subscriber.get())) is not None:
+                    attributes = cast("dict[str, str]", event["Actor"]["Attributes"])
+                    with suppress(KeyError, ValueError):
+                        yield replica_id(ModelId(attributes[LABEL_MODEL]), int(attributes[LABEL_ORDINAL]))
+            finally:
+                await client.events.stop()
+
+    def _list(self, client: Any, labels: Sequence[str]) -> list[Any]:
+        wanted = [f"{LABEL_MANAGED}=1", f"{LABEL_NODE}={self._place.node}", *labels]
+        return cast("list[Any]", client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True))
+
+    async def _find_all(self, replica: ReplicaId) -> list[Any]:
+        model, _, ordinal = replica.rpartition("-")
+        labels = (f"{LABEL_MODEL}={model}", f"{LABEL_ORDINAL}={ordinal}")
+        return await self._engine.call(f"looking for replica {replica}", lambda client: self._list(client, labels))
+
+    async def _find(self, replica: ReplicaId) -> Any | None:
+        return next(iter(await self._find_all(replica)), None)
+
+    async def _observe(self, replica: ReplicaId) -> Observed | None:
+        container = await self._find(replica)
+        return None if container is None else observed(cast("dict[str, Any]", container.attrs), self._place)
+
+    async def _ensure_network(self) -> None:
+        if self._network_known:
+            return
+        await self._engine.call(
+            f"making the network {self._place.network}", lambda client: _ensure_network(client, self._place.network)
+        )
+        self._network_known = True
+
+    async def _signal(self, container: Any, signum: str) -> None:
+        """A container that does not run any more needs no signal."""
+        with suppress(NotFound):
+            await self._engine.call(f"signalling {container.name}", lambda _: _kill(container, signum))
+
+    async def _wait_ended(self, container: Any, timeout_s: float) -> Exit | None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            try:
+                await self._engine.call(f"inspecting {container.name}", lambda _: container.reload())
+            except NotFound:
+                return Exit(None)
+            seen = observed(cast("dict[str, Any]", container.attrs), self._place)
+            if seen is None or seen.phase is not Phase.RUNNING:
+                return ended(container.attrs["State"])
+            if asyncio.get_running_loop().time() >= deadline:
+                return None
+            await asyncio.sleep(POLL_S)
+
+
+def _create(client: Any, asked: Mapping[str, object]) -> None:
+    """A conflict is no failure: somebody was faster, the caller looks again."""
+    try:
+        client.containers.create(**asked)
+    except APIError as error:
+        if error.status_code != CONFLICT:
+            raise
+
+
+def _remove(container: Any) -> None:
+    """A removal that is already under way is a success."""
+    try:
+        container.remove(force=True, v=True)
+    except APIError as error:
+        if error.status_code != CONFLICT:
+            raise
+
+
+def _kill(container: Any, signum: str) -> None:
+    try:
+        container.kill(signal=signum)
+    except APIError as error:
+        if error.status_code != CONFLICT:
+            raise
+
+
+def _ensure_network(client: Any, name: str) -> None:
+    if client.networks.list(names=[f"^{name}$"]):
+        return
+    try:
+        client.networks.create(name, driver="bridge", check_duplicate=True, labels={LABEL_MANAGED: "1"})
+    except APIError as error:
+        if error.status_code != CONFLICT:
+            raise

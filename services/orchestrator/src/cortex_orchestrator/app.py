@@ -1,0 +1,140 @@
+"""Composition root of the orchestrator."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from cortex_contracts.base import NodeId
+from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1
+from cortex_contracts.enums import EngineType
+from cortex_contracts.streams import MODELS, NODES, REPLICAS
+from cortex_kit.broker import new_broker, run_broker
+from cortex_kit.bus import Bus
+from cortex_kit.clock import SystemClock
+from cortex_kit.events import EventPublisher
+from cortex_kit.kv import KVStore, KVView
+from cortex_kit.lease import Lease
+from cortex_kit.ops import ops_app
+from cortex_kit.runner import Service
+from cortex_kit.secrets import engine_api_key, unseal
+from cortex_orchestrator.adapters.docker_catalog import DockerCatalog
+from cortex_orchestrator.adapters.docker_engine import DockerEngine
+from cortex_orchestrator.adapters.docker_mapping import DockerPlace
+from cortex_orchestrator.adapters.docker_runtime import DockerRuntime
+from cortex_orchestrator.adapters.machine import describe, gpu_probe
+from cortex_orchestrator.adapters.process_catalog import ProcessCatalog
+from cortex_orchestrator.adapters.process_runtime import ProcessRuntime
+from cortex_orchestrator.domain.attempts import BackoffPolicy
+from cortex_orchestrator.domain.spec import ContainerSpec, Mount
+from cortex_orchestrator.entrypoints.events import bind
+from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
+from cortex_orchestrator.handlers.node import NodeReporter
+from cortex_orchestrator.handlers.reconcile import Reconciler, Timing, World
+from cortex_orchestrator.handlers.report import Reporter
+from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
+from cortex_orchestrator.ports import EngineCatalog, EngineRuntime
+from cortex_orchestrator.settings import Settings
+
+MODELS_IN_CONTAINER = "/models"
+HUB_CACHE_IN_CONTAINER = "/root/.cache/huggingface"
+
+
+def new_runtime(settings: Settings) -> EngineRuntime:
+    """The runtime that the settings name; also for the one-shot command."""
+    if settings.runtime == "docker":
+        place = DockerPlace(settings.docker_network, settings.docker_publish, settings.node)
+        return DockerRuntime(DockerEngine(settings.docker_url), place)
+    return ProcessRuntime(settings.state_dir.absolute(), os.environ, log_bytes=settings.engine_log_bytes)
+
+
+def _new_catalog(settings: Settings) -> EngineCatalog:
+    if settings.runtime == "docker":
+        images = {EngineType.LLAMACPP: settings.llamacpp_image, EngineType.VLLM: settings.vllm_image}
+        return DockerCatalog(DockerEngine(settings.docker_url), images)
+    configured = {EngineType.LLAMACPP: settings.llama_server, EngineType.VLLM: settings.vllm}
+    return ProcessCatalog(configured, os.environ)
+
+
+def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
+    node = NodeId(settings.node)
+    if settings.runtime == "process":
+        root = None if settings.models_dir is None else str(settings.models_dir.absolute())
+        return NodeProfile(node, root, gpus=())
+    source = settings.models_host_dir or settings.models_dir
+    mounts = () if source is None else (Mount(str(source.absolute()), MODELS_IN_CONTAINER),)
+    return NodeProfile(
+        node,
+        None if source is None else MODELS_IN_CONTAINER,
+        mounts=mounts,
+        hub_cache=Mount(settings.hub_cache, HUB_CACHE_IN_CONTAINER, read_only=False),
+        gpus=gpus,
+        memory_bytes=settings.engine_memory_bytes,
+    )
+
+
+class Secrets:
+    """What an engine gets by its environment and nobody else gets to see."""
+
+    def __init__(self, settings: Settings, models: KVView[ModelDocumentV1]) -> None:
+        self._key = settings.secret_key
+        self._models = models
+
+    def of(self, spec: ContainerSpec) -> Mapping[str, str]:
+        """The engine's own API key, and the model's Hugging Face token if it has one."""
+        environment = {spec.command.api_key_env: engine_api_key(self._key, spec.replica_id, spec.hash)}
+        model = self._models.items.get(spec.model_id)
+        if model is not None and model.hf_token_sealed is not None:
+            environment["HF_TOKEN"] = unseal(self._key, model.hf_token_sealed)
+        return environment
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[Service]:
+    """Wire the service. Engines outlive it: nothing here stops one."""
+    node = NodeId(settings.node)
+    clock = SystemClock()
+    bus = Bus(settings.nats_url, name=f"orchestrator-{settings.instance}")
+    models = KVView(bus, MODELS, ModelDocumentV1)
+    replicas = KVView(bus, REPLICAS, ReplicaDocumentV1)
+    lease = Lease(bus, f"orchestrator.{node}", holder=settings.instance, ttl_s=settings.lease_ttl_s)
+    events = EventPublisher(bus, source=f"cortex/orchestrator/{settings.instance}", clock=clock)
+    runtime = new_runtime(settings)
+    gpus = gpu_probe()
+
+    reporter = Reporter(KVStore[ReplicaDocumentV1](bus, REPLICAS), events, clock, node=node, runtime=runtime.kind)
+    backoff = BackoffPolicy(settings.backoff_first_s, settings.backoff_max_s, settings.stable_s)
+    jobs = Jobs(runtime, reporter, clock, JobSettings(node, settings.drain_s, backoff, Secrets(settings, models).of))
+    specs = SpecSource(_new_catalog(settings), _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
+    world = World(models, replicas, lease, lambda: bus.connected, clock)
+    reconciler = Reconciler(world, runtime, specs, reporter, jobs, Timing(settings.resync_s, settings.absence_grace_s))
+    node_store = KVStore[NodeDocumentV1](bus, NODES)
+    node_reporter = NodeReporter(lambda: describe(node, runtime.kind, gpus), node_store, events, lease)
+    broker = new_broker(settings.nats_url, name=f"orchestrator-rpc-{settings.instance}")
+    bind(broker, runtime, node)
+
+    async def on_reconnect() -> None:
+        reconciler.reconnected()
+        node_reporter.reconnected()
+
+    models.on_change(lambda _: reconciler.hint())
+    bus.on_reconnect(on_reconnect)
+    readiness = {
+        "nats": bus.readiness,
+        "models": models.readiness,
+        "replicas": replicas.readiness,
+        "reconciler": reconciler.readiness,
+    }
+    tasks = {
+        "bus": bus.run,
+        "models": models.run,
+        "replicas": replicas.run,
+        "lease": lease.run,
+        "reporter": reporter.run,
+        "reconciler": reconciler.run,
+        "node": node_reporter.run,
+        "broker": lambda: run_broker(broker, bus),
+    }
+    try:
+        yield Service("orchestrator", ops_app("Cortex orchestrator", readiness), tasks)
+    finally:
+        await runtime.close()

@@ -1,0 +1,1 @@
+"""Handlers: load, decide, act, report."""

