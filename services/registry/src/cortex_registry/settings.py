@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cortex_contracts.streams import DAY, MIB
 from cortex_kit.settings import ServiceSettings
@@ -55,3 +55,13 @@ class Settings(ServiceSettings, service="registry"):
     def split_engines(cls, value: object) -> object:
         """`vllm,llamacpp` -> a tuple."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class MigrationSettings(BaseSettings):
+    """What `python -m cortex_registry migrate` needs, which is less than the service does."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CORTEX_")
+
+    database_url: SecretStr = Field(validation_alias="CORTEX_REGISTRY_DATABASE_URL")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"

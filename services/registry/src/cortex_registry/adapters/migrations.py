@@ -49,7 +49,7 @@ class Executor(Protocol):
 
     async def fetchval(self, query: str, *args: Any) -> Any: ...
 
-    async def fetch(self, query: str, *args: Any) -> Sequence[Mapping[str, Any]]: ...
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]: ...
 
 
 def load_migrations() -> tuple[Migration, ...]:
@@ -58,10 +58,12 @@ def load_migrations() -> tuple[Migration, ...]:
     Raises:
         SchemaProblemError: a gap or a repetition in the numbers.
     """
-    found: list[Migration] = []
-    for file in resources.files("cortex_registry").joinpath("migrations").iterdir():
-        if (match := _FILE.fullmatch(file.name)) is not None:
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    files = resources.files("cortex_registry").joinpath("migrations").iterdir()
+    found = [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in files
+        if (match := _FILE.fullmatch(file.name)) is not None
+    ]
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise SchemaProblemError("the migration files are not numbered 0001, 0002, ... without gaps")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from typing import Any
 
 import asyncpg
 
@@ -14,7 +13,7 @@ from cortex_contracts.events import EVENT_BY_TYPE
 from cortex_kit.ids import uuid7
 from cortex_registry.adapters.postgres import Connection, Database, translated
 from cortex_registry.adapters.queries import load_queries
-from cortex_registry.adapters.records import key_from_row, model_from_row
+from cortex_registry.adapters.records import Row, key_from_row, model_from_row
 from cortex_registry.domain.outbox import Aggregate, Backlog, OutboxLine
 from cortex_registry.ports import Act
 
@@ -87,7 +86,7 @@ class PostgresOutboxSession:
             rows = await self._rows(_KEYS["list_live_keys"], _KEYS["find_live_keys"], ids)
             return {key.id: key.document for key in map(key_from_row, rows)}
 
-    async def _rows(self, every: str, some: str, ids: Collection[str] | None) -> Sequence[Mapping[str, Any]]:
+    async def _rows(self, every: str, some: str, ids: Collection[str] | None) -> Sequence[Row]:
         if ids is None:
             return await self._connection.fetch(every)
         return await self._connection.fetch(some, list(ids))
@@ -119,7 +118,7 @@ class PostgresOutboxSession:
             self._connection.terminate()
 
 
-def _line(row: Mapping[str, Any]) -> OutboxLine:
+def _line(row: Row) -> OutboxLine:
     return OutboxLine(
         seq=row["seq"],
         event_id=str(row["event_id"]),

@@ -126,9 +126,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
         """A connection inside one transaction: committed at the end, rolled back on any error."""
-        async with self.connection() as connection:
-            async with connection.transaction():
-                yield connection
+        async with self.connection() as connection, connection.transaction():
+            yield connection
 
     @contextlib.asynccontextmanager
     async def _acquired(self) -> AsyncGenerator[Connection]:

@@ -1,14 +1,20 @@
 """Rows into domain objects and back."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1
 from cortex_contracts.enums import EngineType
 from cortex_contracts.events import UsageRecordedV1
 from cortex_registry.domain.keys import ApiKey
 from cortex_registry.domain.model import Model
+
+
+class Row(Protocol):
+    """A row by column name."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
 
 LLAMACPP_COLUMNS = (
     "ngl",
@@ -82,7 +88,7 @@ def options_to_json(model: Model) -> str:
     return json.dumps(fields | {"engine_options": rest})
 
 
-def model_from_row(row: Mapping[str, Any]) -> Model:
+def model_from_row(row: Row) -> Model:
     """A row of `models`; the other engine's columns are ignored."""
     engine = EngineType(row["engine_type"])
     options: dict[str, Any] = json.loads(row["engine_options"])
@@ -110,7 +116,7 @@ def key_to_json(key: ApiKey) -> str:
     )
 
 
-def key_from_row(row: Mapping[str, Any]) -> ApiKey:
+def key_from_row(row: Row) -> ApiKey:
     """A row of `api_keys`."""
     fields: dict[str, Any] = {
         field: row[field] for field in KeyDocumentV1.model_fields if field not in ("aggregateversion", "id")
@@ -119,6 +125,6 @@ def key_from_row(row: Mapping[str, Any]) -> ApiKey:
     return ApiKey(document, row["prefix"], row["created_at"], row["revoked_at"])
 
 
-def usage_from_row(row: Mapping[str, Any]) -> UsageRecordedV1:
+def usage_from_row(row: Row) -> UsageRecordedV1:
     """A row of `usage`."""
     return UsageRecordedV1.model_validate({field: row[field] for field in UsageRecordedV1.model_fields})

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from cortex_contracts.enums import EngineType
 from cortex_kit.errors import DomainError
 
-_LLAMACPP_DENIED = frozenset(
+_LLAMACPP_WORDS = (
     "--host --port --reuse-port -a --alias --tags --api-key --api-key-file --api-prefix --path --media-path "
     "-m --model -mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file -hft --hf-token -hfv -hfrv "
     "--hf-repo-v -hffv --hf-file-v -hfd -hfrd --hf-repo-draft --spec-draft-hf -mmu --mmproj-url -mv --model-vocoder "
@@ -19,27 +19,30 @@ _LLAMACPP_DENIED = frozenset(
     "--control-vector-scaled --chat-template-file -mm --mmproj -md --model-draft --spec-draft-model "
     "--tools --tools-runtime -ag --agent --ui-config-file --webui-config-file --ui-mcp-proxy --webui-mcp-proxy "
     "--ssl-key-file --ssl-cert-file --props --no-slots -h --help --usage --version -cl --cache-list "
-    "--completion-bash --list-devices".split()
+    "--completion-bash --list-devices"
 )
+_LLAMACPP_DENIED = frozenset(_LLAMACPP_WORDS.split())
 _LLAMACPP_DENIED_PREFIXES = ("--models-", "--mcp-", "--hf-", "--api-key", "--cors-")
 _LLAMACPP_PRESET = re.compile(r"--(embd|fim|gpt-oss|vision)-.*")
 
-_VLLM_DENIED = frozenset(
+_VLLM_WORDS = (
     "--host --port --uds --api-key --served-model-name --model --model-tag --config --root-path --middleware "
     "--ssl-keyfile --ssl-certfile --ssl-ca-certs --ssl-cert-reqs --ssl-ciphers --enable-ssl-refresh "
     "--allowed-origins --allowed-methods --allowed-headers --allow-credentials --hf-token --download-dir "
     "--allowed-local-media-path --tool-parser-plugin --reasoning-parser-plugin --logits-processors --worker-cls "
     "--worker-extension-cls --scheduler-cls --load-format --disable-log-stats --uvicorn-log-level --shutdown-timeout "
-    "--headless --io-processor-plugin --help -h --version -v".split()
+    "--headless --io-processor-plugin --help -h --version -v"
 )
+_VLLM_DENIED = frozenset(_VLLM_WORDS.split())
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_ENV_DENIED = frozenset(
+_ENV_WORDS = (
     "PATH HOME SHELL ENV BASH_ENV CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES "
     "ROCR_VISIBLE_DEVICES GGML_VK_VISIBLE_DEVICES HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_HUB_OFFLINE HF_ENDPOINT "
     "LLAMA_API_KEY VLLM_API_KEY VLLM_PORT VLLM_HOST_IP VLLM_PLUGINS VLLM_SERVER_DEV_MODE "
-    "VLLM_ALLOW_INSECURE_SERIALIZATION GCONV_PATH".split()
+    "VLLM_ALLOW_INSECURE_SERIALIZATION GCONV_PATH"
 )
+_ENV_DENIED = frozenset(_ENV_WORDS.split())
 _ENV_DENIED_PREFIXES = ("CORTEX_", "LLAMA_ARG_", "LD_", "DYLD_", "PYTHON")
 MAX_WORD = 4096
 

@@ -71,7 +71,9 @@ def check(specification: AnySpecification, models_root: str | None) -> AnySpecif
 
 def describe(document: ModelDocumentV1) -> dict[str, JsonValue]:
     """The flat form of the admin API, without what only the registry says (id, state) and without secrets."""
-    flat: dict[str, JsonValue] = document.model_dump(mode="json", include={*_COMMON, "served_model_name", "engine_type"})
+    flat: dict[str, JsonValue] = document.model_dump(
+        mode="json", include={*_COMMON, "served_model_name", "engine_type"}
+    )
     options = document.llamacpp if document.engine_type is EngineType.LLAMACPP else document.vllm
     return flat | (options.model_dump(mode="json") if options is not None else {})
 
@@ -94,9 +96,7 @@ def merge(document: ModelDocumentV1, patch: Mapping[str, JsonValue]) -> dict[str
     return {field: value for field, value in merged.items() if value is not None}
 
 
-def new_document(
-    specification: AnySpecification, *, model_id: ModelId, hf_token_sealed: str | None
-) -> ModelDocumentV1:
+def new_document(specification: AnySpecification, *, model_id: ModelId, hf_token_sealed: str | None) -> ModelDocumentV1:
     """Version 1 of a model, stopped.
 
     Raises:
@@ -115,7 +115,7 @@ def changed_document(
     Raises:
         DomainError: 422 `model_too_large`.
     """
-    kept = {
+    kept: dict[str, Any] = {
         "id": old.id,
         "aggregateversion": old.aggregateversion + 1,
         "desired_state": old.desired_state,
@@ -127,16 +127,14 @@ def changed_document(
 def _with_fields(
     fixed: Mapping[str, Any], specification: AnySpecification, hf_token_sealed: str | None
 ) -> ModelDocumentV1:
-    document = ModelDocumentV1.model_validate(
-        {field: getattr(specification, field) for field in _COMMON}
-        | {
-            "served_model_name": specification.served_name,
-            "engine_type": specification.engine_type,
-            specification.engine_type: specification.options(),
-            "hf_token_sealed": hf_token_sealed,
-        }
-        | fixed
-    )
+    fields: dict[str, Any] = {field: getattr(specification, field) for field in _COMMON}
+    fields |= {
+        "served_model_name": specification.served_name,
+        "engine_type": specification.engine_type,
+        specification.engine_type: specification.options(),
+        "hf_token_sealed": hf_token_sealed,
+    }
+    document = ModelDocumentV1.model_validate(fields | dict(fixed))
     size = len(document.model_dump_json().encode())
     if size > MAX_DOCUMENT_BYTES:
         message = f"The model's description takes {size} bytes; {MAX_DOCUMENT_BYTES} is the most."

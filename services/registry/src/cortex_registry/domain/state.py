@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import assert_never
 
+from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, ModelState, ReplicaState, Verdict
 
@@ -80,7 +81,7 @@ def _project_stopped(model: ModelDocumentV1, own: Sequence[ReplicaDocumentV1], d
     return Projected(ModelState.STOPPED, reason, max([desired_since, *(replica.since for replica in own)]))
 
 
-def _look(replica: ReplicaDocumentV1 | None, verdicts: dict[str, VerdictDocumentV1]) -> _Seen:
+def _look(replica: ReplicaDocumentV1 | None, verdicts: dict[ReplicaId, VerdictDocumentV1]) -> _Seen:
     if replica is None:
         return _Seen(_Stage.ABSENT, "waiting for the orchestrator", None)
     match replica.state:

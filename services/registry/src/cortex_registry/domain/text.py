@@ -1,23 +1,23 @@
 """Text that Postgres, JSON and NATS can all carry."""
 
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+
 def find_unstorable(value: object, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:
     """Where a value of JSON shape holds a NUL character or half a surrogate pair, or None."""
-    match value:
-        case str():
-            return None if _storable(value) else path
-        case dict():
-            for key, item in value.items():
-                if not _storable(str(key)):
-                    return path
-                if (found := find_unstorable(item, (*path, str(key)))) is not None:
-                    return found
-        case list() | tuple():
-            for index, item in enumerate(value):
-                if (found := find_unstorable(item, (*path, index))) is not None:
-                    return found
-        case _:
-            return None
-    return None
+    if isinstance(value, str):
+        return None if _storable(value) else path
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in cast(Mapping[object, object], value).items()]
+        if not all(_storable(key) for key, _ in items):
+            return path
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(cast(Sequence[object], value)))
+    else:
+        return None
+    found = (find_unstorable(item, (*path, key)) for key, item in items)
+    return next((place for place in found if place is not None), None)
 
 
 def _storable(text: str) -> bool:

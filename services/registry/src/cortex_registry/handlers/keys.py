@@ -46,9 +46,7 @@ class KeyService:
             raise DomainError("invalid_request", message, status=422, details={"errors": errors})
         plain = encode_key(self._random_bytes(SECRET_BYTES))
         key = new_key(specification, plain, key_id=KeyId(uuid7()), now=now)
-        await self._repository.add(
-            key, Act(caller.actor, "key.create", key_created(key), request_id=caller.request_id)
-        )
+        await self._repository.add(key, Act(caller.actor, "key.create", key_created(key), request_id=caller.request_id))
         log.info("key_created", key_id=key.id, prefix=key.prefix)
         return key, plain
 

@@ -54,7 +54,7 @@ class ModelRules:
 class ModelService:
     """Commands and queries on models. Errors: DomainError for the caller, UnavailableError to try again."""
 
-    def __init__(  # noqa: PLR0913 - the ports it joins
+    def __init__(
         self,
         repository: ModelRepository,
         observation: Observation,
@@ -142,9 +142,7 @@ class ModelService:
             model = await self._find(reference)
             state = self._observation.observe(model).state
             failed = state is not None and state.state is ModelState.FAILED
-            after = with_desire(
-                model, desired, self._clock.now(), again=failed and desired is DesiredState.RUNNING
-            )
+            after = with_desire(model, desired, self._clock.now(), again=failed and desired is DesiredState.RUNNING)
             if after is None:
                 return self._observation.observe(model)
             changed = changed_fields(model.document, after.document)

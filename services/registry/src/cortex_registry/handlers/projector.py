@@ -75,7 +75,7 @@ def _verdicts_of(
 class Projector:
     """Gathers changes for a moment, then announces what is news. The ledger in Postgres decides what is."""
 
-    def __init__(  # noqa: PLR0913 - the ports it joins
+    def __init__(
         self,
         views: Views,
         ledger: Announcements,

@@ -35,7 +35,7 @@ class RelayTiming:
 class Relay:
     """Publishes committed changes in order. Run one per instance; one of them at a time is active."""
 
-    def __init__(  # noqa: PLR0913 - the ports it joins
+    def __init__(
         self,
         source: OutboxSource,
         mirror: Mirror,
@@ -69,7 +69,7 @@ class Relay:
 
     async def _serve(self, session: OutboxSession) -> None:
         while not await session.lead():
-            await asyncio.sleep(LOCK_POLL_S)
+            await session.wait(LOCK_POLL_S)
         metrics.RELAY_LEADER.set(1)
         log.info("relay_leading")
         mirrored = _Mirrored()

@@ -1,0 +1,32 @@
+"""`python -m cortex_registry` serves; `python -m cortex_registry migrate [--check]` brings the database up to date."""
+
+import argparse
+import asyncio
+import sys
+
+from cortex_kit.logging import configure_logging, get_logger
+from cortex_kit.runner import run
+from cortex_registry.adapters.migrate_command import run_migrations
+from cortex_registry.app import build
+from cortex_registry.settings import MigrationSettings, Settings
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="cortex_registry", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    migrate = commands.add_parser("migrate", help="apply the migrations that are missing")
+    migrate.add_argument("--check", action="store_true", help="change nothing; exit with 1 unless all are applied")
+    migrate.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for Postgres")
+    arguments = parser.parse_args()
+    if arguments.command == "migrate":
+        settings = MigrationSettings()  # pyright: ignore[reportCallIssue] - read from the environment
+        configure_logging("registry", "migrate", settings.log_level, settings.log_format)
+        done = asyncio.run(run_migrations(settings.database_url, only_check=arguments.check, wait_s=arguments.wait))
+        get_logger().debug("migrate_finished", succeeded=done)
+        sys.exit(0 if done else 1)
+    run(Settings(), build)  # pyright: ignore[reportCallIssue] - read from the environment
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What every request passes before a route: an id, the admin token, a limit on the body, measurement."""
+
+import hashlib
+import hmac
+import re
+import time
+from typing import Any
+
+import structlog
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cortex_kit.ids import uuid7
+from cortex_kit.logging import get_logger
+from cortex_registry import metrics
+from cortex_registry.entrypoints.problems import problem
+
+log = get_logger()
+REQUEST_ID = "cortex.request_id"
+_REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
+
+
+class RequestContext:
+    """Gives each request an id (the caller's, when it is a sane one), binds it to logs, counts the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        scope[REQUEST_ID] = request_id
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(correlation_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                _measure(scope, status, time.perf_counter() - started)
+
+
+def _request_id(given: str | None) -> str:
+    return given if given is not None and _REQUEST_ID_SHAPE.fullmatch(given) else uuid7()
+
+
+def _measure(scope: Scope, status: int, seconds: float) -> None:
+    route: Any = scope.get("route")
+    path = str(getattr(route, "path_format", "none"))
+    if path == "none" and not scope["path"].startswith("/admin"):
+        return  # health checks and scrapes say nothing about the API
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    metrics.REQUESTS.labels(method, path, str(status)).inc()
+    metrics.REQUEST_SECONDS.labels(path).observe(seconds)
+
+
+class AdminToken:
+    """Refuses everything below /admin without the admin token, before the body is read."""
+
+    def __init__(self, app: ASGIApp, *, token: SecretStr) -> None:
+        self._app = app
+        self._digest = hashlib.sha256(token.get_secret_value().encode()).digest()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/admin"):
+            await self._app(scope, receive, send)
+            return
+        if self._allowed(Headers(scope=scope).get("authorization")):
+            await self._app(scope, receive, send)
+            return
+        log.warning("admin_request_refused", path=scope["path"][:200])
+        refusal = problem(
+            401,
+            "unauthorized",
+            "Give the admin token: Authorization: Bearer <token>.",
+            headers={"WWW-Authenticate": 'Bearer realm="cortex-admin"'},
+        )
+        await refusal(scope, receive, send)
+
+    def _allowed(self, authorization: str | None) -> bool:
+        scheme, _, token = (authorization or "").partition(" ")
+        # Digests have one length, so the comparison tells nothing about the token's.
+        given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        return hmac.compare_digest(given, self._digest) and scheme.lower() == "bearer"
+
+
+class BodyLimit:
+    """413 for a body that is announced, or turns out, too large."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdecimal() and int(announced) > self._max_bytes:
+            await problem(413, "body_too_large", self._detail())(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, self._detail())
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _detail(self) -> str:
+        return f"The body is larger than {self._max_bytes} bytes."

@@ -1,0 +1,36 @@
+"""The HTTP application: guards, problem details, admin routes, operations endpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.security import HTTPBearer
+from pydantic import SecretStr
+
+from cortex_kit.ops import ops_router
+from cortex_registry.entrypoints.guards import AdminToken, BodyLimit, RequestContext
+from cortex_registry.entrypoints.problems import install_problem_handlers
+
+DESCRIPTION = (
+    "Models, API keys and usage of one Cortex installation. Errors are RFC 9457 problem details with a `code`."
+)
+
+
+def create_app(
+    routers: Sequence[APIRouter],
+    *,
+    readiness: Mapping[str, Callable[[], str | None]],
+    admin_token: SecretStr,
+    max_body_bytes: int,
+) -> FastAPI:
+    """Build the application. The token is checked before routing, so that nothing below /admin can forget it."""
+    app = FastAPI(title="Cortex admin API", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
+    # The guard above refuses; this only tells OpenAPI how to sign in.
+    bearer = Depends(HTTPBearer(auto_error=False, description="The admin token"))
+    for router in routers:
+        app.include_router(router, prefix="/admin", dependencies=[bearer])
+    app.include_router(ops_router(readiness))
+    install_problem_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(AdminToken, token=admin_token)
+    app.add_middleware(RequestContext)
+    return app

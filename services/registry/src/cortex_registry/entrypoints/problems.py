@@ -1,0 +1,93 @@
+"""Every error of the admin API as RFC 9457 problem details with a stable `code`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+
+from cortex_kit.errors import DomainError, TransientError
+from cortex_kit.logging import get_logger
+from cortex_registry.domain.specification import describe_errors, invalid_request
+from cortex_registry.errors import UnavailableError
+
+log = get_logger()
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    details: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem response; `details` become further members."""
+    body: dict[str, object] = {
+        **(details or {}),
+        "type": f"urn:cortex:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    return Response(
+        json.dumps(body, default=str), status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {})
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every exception in this shape."""
+    app.add_exception_handler(DomainError, _on_domain_error)
+    app.add_exception_handler(TransientError, _on_transient_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+async def _on_domain_error(_: Request, error: Exception) -> Response:
+    refusal = cast(DomainError, error)
+    return problem(refusal.status, refusal.code, refusal.message, details=refusal.details)
+
+
+async def _on_transient_error(_: Request, error: Exception) -> Response:
+    code, detail = "unavailable", "Something the registry needs is away. Try again in a moment."
+    if isinstance(error, UnavailableError):
+        code, detail = error.code, error.message
+    return problem(503, code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    errors = cast(Sequence[ErrorDetails], cast(RequestValidationError, error).errors())
+    if any(item["type"] == "json_invalid" for item in errors):
+        return problem(400, "invalid_json", "The body is not JSON.")
+    refusal = invalid_request(describe_errors(errors))
+    return problem(refusal.status, refusal.code, refusal.message, details=refusal.details)
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    refusal = cast(HTTPException, error)
+    code = _CODES.get(refusal.status_code, "request_failed")
+    return problem(refusal.status_code, code, str(refusal.detail), headers=refusal.headers)
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    log.error("request_crashed", method=request.method, error=type(error).__name__)
+    scope = cast("dict[str, Any]", request.scope)
+    details = {"request_id": scope.get("cortex.request_id")}
+    return problem(500, "internal_error", "The registry failed; its log holds the reason.", details=details)

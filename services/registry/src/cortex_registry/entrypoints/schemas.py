@@ -1,0 +1,217 @@
+"""Answers of the admin API."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from cortex_contracts.documents import EngineLoad, NodeDocumentV1, PullProgress
+from cortex_contracts.engines import LlamaCppOptions, VllmOptions
+from cortex_contracts.enums import (
+    DesiredState,
+    EngineType,
+    Lifecycle,
+    ModelState,
+    ReplicaState,
+    RoutingPolicy,
+    Task,
+    Verdict,
+)
+from cortex_contracts.events import UsageRecordedV1
+from cortex_registry.domain.keys import ApiKey
+from cortex_registry.domain.model import describe
+from cortex_registry.domain.usage import UsageReport, UsageTotals
+from cortex_registry.handlers.observation import Observed, ReplicaStatus
+
+
+class ReplicaAnswer(BaseModel):
+    """One observed replica."""
+
+    id: str
+    ordinal: int
+    node: str
+    state: ReplicaState
+    reason: str
+    since: datetime
+    verdict: Verdict | None
+    verdict_reason: str | None
+    endpoint: str | None
+    container: str | None
+    exit_code: int | None
+    restarts: int
+    next_attempt_at: datetime | None
+    pull: PullProgress | None
+    gpus: tuple[int, ...]
+    load: EngineLoad | None
+
+    @classmethod
+    def of(cls, status: ReplicaStatus) -> "ReplicaAnswer":
+        verdict = status.verdict
+        shared: dict[str, Any] = {
+            field: getattr(status.replica, field)
+            for field in cls.model_fields
+            if field not in ("verdict", "verdict_reason", "load")
+        }
+        return cls(
+            **shared,
+            verdict=verdict.verdict if verdict is not None else None,
+            verdict_reason=verdict.reason if verdict is not None else None,
+            load=verdict.load if verdict is not None else None,
+        )
+
+
+class _CommonAnswer(BaseModel):
+    """Fields of every model. `replicas` is how many are asked for, `replica_status` those observed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    name: str
+    served_model_name: str
+    aliases: tuple[str, ...]
+    task: Task
+    repo_id: str | None
+    local_path: str | None
+    engine_image: str | None
+    extra_args: tuple[str, ...]
+    extra_env: dict[str, str]
+    has_hf_token: bool
+    replicas: int
+    placement: Literal["auto"] | tuple[int, ...]
+    lifecycle: Lifecycle
+    idle_ttl_s: int | None
+    request_defaults: dict[str, JsonValue]
+    startup_timeout_s: int
+    stop_timeout_s: int
+    request_timeout_s: float
+    stream_timeout_s: float
+    routing_policy: RoutingPolicy
+    fallbacks: tuple[str, ...]
+    desired_state: DesiredState
+    restart_generation: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    state: ModelState | None
+    """Observed; null while nothing could be observed yet."""
+    reason: str
+    since: datetime | None
+    replica_status: tuple[ReplicaAnswer, ...]
+
+
+class LlamaCppModelAnswer(_CommonAnswer, LlamaCppOptions):
+    """A llama.cpp model, flat."""
+
+    engine_type: Literal["llamacpp"]
+
+
+class VllmModelAnswer(_CommonAnswer, VllmOptions):
+    """A vLLM model, flat."""
+
+    engine_type: Literal["vllm"]
+
+
+ModelAnswer = LlamaCppModelAnswer | VllmModelAnswer
+
+
+def model_answer(observed: Observed) -> ModelAnswer:
+    """A model as the API shows it; its Hugging Face token never."""
+    model, document = observed.model, observed.model.document
+    fields: dict[str, Any] = describe(document) | {
+        "id": model.id,
+        "has_hf_token": document.hf_token_sealed is not None,
+        "desired_state": document.desired_state,
+        "restart_generation": document.restart_generation,
+        "version": model.version,
+        "created_at": model.created_at,
+        "updated_at": model.updated_at,
+        "state": observed.state.state if observed.state is not None else None,
+        "reason": observed.reason,
+        "since": observed.state.since if observed.state is not None else None,
+        "replica_status": tuple(ReplicaAnswer.of(status) for status in observed.replicas),
+    }
+    kind = LlamaCppModelAnswer if document.engine_type is EngineType.LLAMACPP else VllmModelAnswer
+    return kind.model_validate(fields)
+
+
+class ModelList(BaseModel):
+    items: list[LlamaCppModelAnswer | VllmModelAnswer]
+
+
+class KeyAnswer(BaseModel):
+    """A key without what it is made of."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...]
+    models: tuple[str, ...]
+    ip_allowlist: tuple[str, ...]
+    expires_at: datetime | None
+    user_id: str | None
+    org_id: str | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    max_concurrent_streams: int | None
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class NewKeyAnswer(KeyAnswer):
+    """The only answer that holds the key itself."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    items: list[KeyAnswer]
+
+
+def key_fields(key: ApiKey) -> dict[str, Any]:
+    """Fields of a KeyAnswer."""
+    shared = {field for field in KeyAnswer.model_fields if field not in ("prefix", "created_at", "revoked_at")}
+    return key.document.model_dump(include=shared) | {
+        "prefix": key.prefix,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+class UsageAnswer(BaseModel):
+    """The newest records that match, and sums over all that match."""
+
+    items: list[UsageRecordedV1]
+    totals: UsageTotals
+
+    @classmethod
+    def of(cls, report: UsageReport) -> "UsageAnswer":
+        return cls(items=list(report.records), totals=report.totals)
+
+
+class NodeList(BaseModel):
+    items: list[NodeDocumentV1]
+
+
+class ComponentAnswer(BaseModel):
+    """Whether something the registry needs is there."""
+
+    ready: bool
+    reason: str | None
+
+
+class CountsAnswer(BaseModel):
+    """What there is; null where the database cannot be asked."""
+
+    models: int | None
+    models_by_state: dict[str, int] | None
+    keys: int | None
+    replicas_by_state: dict[str, int]
+    nodes: int
+
+
+class StatusAnswer(BaseModel):
+    """The registry's view of the whole."""
+
+    ready: bool
+    components: dict[str, ComponentAnswer]
+    counts: CountsAnswer
