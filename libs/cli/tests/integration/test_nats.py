@@ -4,13 +4,14 @@ from pathlib import Path
 
 import nats as nats_client
 import pytest
+from nats.errors import Error as NatsError
+
 from cortex_cli.stack import nats
 from cortex_cli.stack.home import Home
 from cortex_cli.stack.ports import assign
 from cortex_cli.stack.records import ProcessRecords
 from cortex_cli.stack.secrets import Secrets
 from cortex_cli.stack.supervisor import supervisor
-from nats.errors import Error as NatsError
 
 pytestmark = pytest.mark.integration
 

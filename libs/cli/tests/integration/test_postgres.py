@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
+
 from cortex_cli.errors import StackError
 from cortex_cli.stack import postgres_binaries
 from cortex_cli.stack.home import Home

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from cortex_cli.errors import CliError, ExitCode, StackError
+from cortex_cli.shapes import parse_object
 from cortex_cli.stack.files import write_private
 
 LOOPBACK = "127.0.0.1"
@@ -63,13 +64,10 @@ def remember(path: Path, ports: Mapping[str, int]) -> None:
 def recall(path: Path) -> dict[str, int]:
     """The ports of the last run; empty when there was none or the file is damaged."""
     try:
-        values: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = parse_object(path.read_text(encoding="utf-8"))
+    except OSError:
         return {}
-    if not isinstance(values, dict):
-        return {}
-    known: dict[object, object] = values  # pyright: ignore[reportUnknownVariableType] # JSON
-    return {str(name): port for name, port in known.items() if isinstance(port, int) and 0 < port < 65536}
+    return {name: port for name, port in known.items() if isinstance(port, int) and 0 < port < 65536}
 
 
 def public_port(environ: Mapping[str, str], variable: str, default: int) -> int:

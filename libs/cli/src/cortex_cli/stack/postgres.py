@@ -92,7 +92,9 @@ class EmbeddedPostgres:
             self._descriptor = None
 
     def _url(self, database: str) -> str:
-        return f"postgresql://{USER}:{quote(self._password, safe='')}@{LOOPBACK}:{self._port}/{database}?sslmode=disable"
+        return (
+            f"postgresql://{USER}:{quote(self._password, safe='')}@{LOOPBACK}:{self._port}/{database}?sslmode=disable"
+        )
 
     def _own_holder(self, account: Account | None) -> None:
         make_private_folder(self._holder)
