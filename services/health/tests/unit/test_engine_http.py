@@ -1,0 +1,125 @@
+"""What the engines' answers mean, without a network."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from cortex_contracts.documents import EngineLoad
+from cortex_contracts.enums import EngineType
+from cortex_health.adapters.engine_http import HttpEngines, new_client
+from cortex_health.domain import Outcome
+from cortex_kit.secrets import engine_api_key
+
+KEY = SecretStr("0123456789abcdef0123456789abcdef")
+
+
+async def look(handler: Callable[[httpx.Request], object], replica, *, load: bool = False, deadline_s: float = 1.0):
+    async with new_client(connect_timeout_s=1, timeout_s=1, transport=httpx.MockTransport(handler)) as client:  # type: ignore[arg-type]
+        engines = HttpEngines(client, KEY, deadline_s=deadline_s)
+        return await (engines.read_load(replica) if load else engines.probe(replica))
+
+
+def raising(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    return handler
+
+
+LLAMA, VLLM = EngineType.LLAMACPP, EngineType.VLLM
+LOADING = httpx.Response(503, json={"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}})
+
+
+@pytest.mark.parametrize(
+    ("engine_type", "answer", "outcome"),
+    [
+        (LLAMA, httpx.Response(200, json={"status": "ok"}), Outcome.OK),
+        (LLAMA, LOADING, Outcome.LOADING),
+        (LLAMA, httpx.Response(500, content=b"\xff\xfe"), Outcome.BAD_STATUS),
+        (LLAMA, httpx.Response(404, text="<html>"), Outcome.BAD_STATUS),
+        (LLAMA, httpx.Response(301, headers={"location": "http://elsewhere/"}), Outcome.BAD_STATUS),
+        (VLLM, httpx.Response(200), Outcome.OK),
+        (VLLM, httpx.Response(503), Outcome.BAD_STATUS),
+        (VLLM, httpx.Response(401, json={"error": "Unauthorized"}), Outcome.BAD_STATUS),
+    ],
+)
+async def test_an_answer_is_judged_by_its_status_per_engine(engine_type, answer, outcome, make_replica):
+    probe = await look(lambda request: answer, make_replica(engine_type=engine_type))
+    assert probe.outcome is outcome
+    assert probe.reason
+
+
+def refused() -> httpx.ConnectError:
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = OSError("All connection attempts failed")
+    error.__cause__.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (refused(), Outcome.REFUSED),
+        (httpx.ConnectError("Name or service not known"), Outcome.BROKEN),
+        (httpx.ConnectTimeout("slow"), Outcome.TIMEOUT),
+        (httpx.ReadTimeout("slow"), Outcome.TIMEOUT),
+        (httpx.RemoteProtocolError("Server disconnected"), Outcome.BROKEN),
+        (httpx.ReadError("reset"), Outcome.BROKEN),
+    ],
+)
+async def test_every_failure_of_the_network_is_a_probe(error, outcome, make_replica):
+    assert (await look(raising(error), make_replica())).outcome is outcome
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://[::1", "ftp://host"])
+async def test_a_bad_endpoint_is_a_probe(endpoint, make_replica):
+    async with new_client(connect_timeout_s=1, timeout_s=1) as client:
+        probe = await HttpEngines(client, KEY, deadline_s=1).probe(make_replica(endpoint=endpoint))
+    assert probe.outcome is Outcome.BROKEN
+
+
+async def test_a_hanging_engine_meets_the_deadline(make_replica):
+    async def hang(request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert (await look(hang, make_replica(), deadline_s=0.01)).outcome is Outcome.TIMEOUT
+
+
+async def test_an_engine_is_asked_with_its_own_key_at_its_endpoint(make_replica):
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200)
+
+    replica = make_replica(endpoint="http://engine:8080/")
+    await look(handler, replica)
+    assert str(seen[0].url) == "http://engine:8080/health"
+    assert seen[0].headers["authorization"] == f"Bearer {engine_api_key(KEY, replica.id, replica.spec_hash)}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "load"),
+    [
+        (
+            httpx.Response(200, json={"total_slots": 4, "default_generation_settings": {"n_ctx": 2048}, "x": 1}),
+            EngineLoad(slots_total=4, context_per_slot=2048),
+        ),
+        (httpx.Response(200, json={"total_slots": 2}), EngineLoad(slots_total=2)),
+        (httpx.Response(200, json={"total_slots": "many"}), None),
+        (httpx.Response(200, json=[]), None),
+        (httpx.Response(200, content=b"not json"), None),
+        (httpx.Response(401, json={}), None),
+        (httpx.Response(200, content=b" " * (5 * 1024 * 1024)), None),
+    ],
+)
+async def test_the_load_is_read_tolerantly(answer, load, make_replica):
+    assert await look(lambda request: answer, make_replica(), load=True) == load
+
+
+async def test_vllm_is_not_asked_for_slots(make_replica):
+    assert await look(raising(AssertionError()), make_replica(engine_type=VLLM), load=True) is None

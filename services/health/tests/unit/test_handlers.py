@@ -1,0 +1,291 @@
+"""Prober and board with fakes: what is probed, written, announced, and when not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cortex_contracts.documents import EngineLoad, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.enums import ReplicaState, Verdict
+from cortex_contracts.envelope import parse_envelope
+from cortex_contracts.events import UpstreamHealthyV1, UpstreamUnhealthyV1
+from cortex_health.board import MAX_WAITING_EVENTS, VerdictBoard
+from cortex_health.domain import HealthState, Outcome, Policy, Probe, step, to_document
+from cortex_health.handlers import Prober
+from cortex_kit.errors import TransientError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+OK, REFUSED, LOADING = (Probe(outcome, outcome.value) for outcome in (Outcome.OK, Outcome.REFUSED, Outcome.LOADING))
+SLOW = Policy(loading_interval_s=60, doubtful_interval_s=60, healthy_interval_s=60, unhealthy_interval_s=60)
+
+
+class Clock:
+    def now(self) -> datetime:
+        return START + timedelta(seconds=10)
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class World:
+    """Fakes of every port."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, ReplicaDocumentV1] = {}
+        self.bucket: dict[str, VerdictDocumentV1] = {}
+        self.held = True
+        self.away = False
+        self.answer = OK
+        self.load: EngineLoad | None = None
+        self.probes: list[str] = []
+        self.writes: list[str] = []
+        self.events: list[object] = []
+
+    def replicas(self) -> Mapping[str, ReplicaDocumentV1]:
+        return self.live
+
+    def verdicts(self) -> Mapping[str, VerdictDocumentV1]:
+        return dict(self.bucket)
+
+    def synced(self) -> bool:
+        return True
+
+    async def probe(self, replica: ReplicaDocumentV1) -> Probe:
+        self.probes.append(replica.id)
+        return self.answer
+
+    async def read_load(self, replica: ReplicaDocumentV1) -> EngineLoad | None:
+        return self.load
+
+    async def put(self, key: str, document: VerdictDocumentV1) -> int:
+        self._check()
+        self.bucket[key] = document
+        self.writes.append(f"put {document.verdict}")
+        return len(self.writes)
+
+    async def delete(self, key: str) -> None:
+        self._check()
+        self.bucket.pop(key, None)
+        self.writes.append("delete")
+
+    async def publish_raw(self, subject: str, payload: bytes, event_id: str) -> None:
+        self._check()
+        self.events.append(parse_envelope(payload).data)
+
+    def _check(self) -> None:
+        if self.away:
+            raise TransientError("NATS is not connected")
+
+
+class Rig:
+    def __init__(self, policy: Policy = SLOW) -> None:
+        self.world = World()
+        self.board = VerdictBoard(self.world, self.world, Clock(), source="cortex/health/test")
+        self.prober = Prober(self.world, self.world, self.board, self.world, Clock(), policy)
+
+    def set(self, replica: ReplicaDocumentV1) -> None:
+        self.world.live = {replica.id: replica}
+        self.prober.notice()
+
+
+async def settle() -> None:
+    """Let every task run until all of them wait."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    tasks = [asyncio.ensure_future(rig.prober.run()), asyncio.ensure_future(rig.board.run())]
+    yield rig
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stored(replica: ReplicaDocumentV1, probe: Probe = OK) -> VerdictDocumentV1:
+    state, _ = step(HealthState(started_at=START), probe, START + timedelta(seconds=1), SLOW)
+    document = to_document(replica, state, 5)
+    assert document is not None
+    return document
+
+
+async def test_a_started_replica_is_probed_and_its_verdict_written_and_announced(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    (document,) = rig.world.bucket.values()
+    assert (document.verdict, document.spec_hash) == (Verdict.HEALTHY, "hash-1")
+    assert document.aggregateversion > 0
+    assert [type(event) for event in rig.world.events] == [UpstreamHealthyV1]
+
+
+async def test_the_same_verdict_is_written_once(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    for _ in range(5):
+        await settle()
+        assert rig.prober.suspect(make_replica().id)
+    await settle()
+    assert len(rig.world.probes) == 6
+    assert rig.world.writes == ["put healthy"]
+
+
+async def test_a_suspicion_leads_to_a_probe_at_once(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    assert len(rig.world.probes) == 1
+    assert rig.prober.suspect(make_replica().id)
+    await settle()
+    assert len(rig.world.probes) == 2
+    assert not rig.prober.suspect("unknown")  # type: ignore[arg-type]
+
+
+async def test_failures_in_a_row_are_unhealthy_and_announced(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    rig.world.answer = REFUSED
+    for _ in range(3):
+        rig.prober.suspect(make_replica().id)
+        await settle()
+    assert rig.world.writes == ["put healthy", "put unhealthy"]
+    assert [type(event) for event in rig.world.events] == [UpstreamHealthyV1, UpstreamUnhealthyV1]
+
+
+async def test_loading_is_written_but_not_announced(rig: Rig, make_replica: Callable):
+    rig.world.answer = LOADING
+    rig.set(make_replica())
+    await settle()
+    assert rig.world.writes == ["put loading"]
+    assert rig.world.events == []
+
+
+async def test_the_capacity_of_a_healthy_engine_is_added(rig: Rig, make_replica: Callable):
+    rig.world.load = EngineLoad(slots_total=4)
+    rig.set(make_replica())
+    await settle()
+    (document,) = rig.world.bucket.values()
+    assert document.load.slots_total == 4
+
+
+@pytest.mark.parametrize("state", [ReplicaState.FAILED, ReplicaState.DRAINING, None])
+async def test_a_replica_that_no_longer_runs_has_no_verdict(state, rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    rig.world.live = {} if state is None else {make_replica().id: make_replica(state=state)}
+    rig.prober.notice()
+    await settle()
+    assert rig.world.bucket == {}
+    probes = len(rig.world.probes)
+    assert not rig.prober.suspect(make_replica().id)
+    await settle()
+    assert len(rig.world.probes) == probes
+
+
+@pytest.mark.parametrize("change", [{"spec_hash": "hash-2"}, {"endpoint": "http://127.0.0.1:1"}])
+async def test_another_incarnation_starts_afresh(change, rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    rig.world.answer = LOADING
+    rig.set(make_replica(**change))
+    await settle()
+    assert [document.verdict for document in rig.world.bucket.values()] == [Verdict.LOADING]
+
+
+async def test_an_adopted_engine_keeps_its_verdict_without_a_gap(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    rig.set(make_replica(since=START + timedelta(seconds=20)))
+    await settle()
+    assert "delete" not in rig.world.writes
+    assert len(rig.world.probes) == 2
+
+
+async def test_a_restart_of_ours_writes_nothing_when_nothing_changed(rig: Rig, make_replica: Callable):
+    rig.world.held = False
+    rig.prober.notice()
+    await settle()
+    rig.world.bucket = {make_replica().id: stored(make_replica())}
+    rig.world.held = True
+    rig.set(make_replica())
+    await settle()
+    assert rig.world.probes
+    assert rig.world.writes == []
+    assert rig.world.events == []
+
+
+async def test_verdicts_without_a_replica_are_removed(rig: Rig, make_replica: Callable):
+    rig.world.bucket = {"gone": stored(make_replica())}
+    rig.prober.notice()
+    await settle()
+    assert rig.world.bucket == {}
+
+
+async def test_without_the_mandate_nothing_is_probed_or_written(rig: Rig, make_replica: Callable):
+    rig.world.held = False
+    rig.world.bucket = {"gone": stored(make_replica())}
+    rig.set(make_replica())
+    await settle()
+    assert rig.world.probes == rig.world.writes == []
+    with pytest.raises(TransientError):
+        rig.prober.suspect(make_replica().id)
+    rig.world.held = True
+    rig.prober.notice()
+    await settle()
+    assert rig.world.probes
+
+
+async def test_a_lost_mandate_stops_probing_and_leaves_the_verdicts(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    rig.world.held = False
+    rig.prober.notice()
+    await settle()
+    assert rig.world.writes == ["put healthy"]
+    assert len(rig.world.bucket) == 1
+
+
+async def test_after_a_reconnect_everything_is_written_again(rig: Rig, make_replica: Callable):
+    rig.set(make_replica())
+    await settle()
+    first = next(iter(rig.world.bucket.values()))
+    rig.world.bucket.clear()
+    await rig.board.rewrite_all()
+    await settle()
+    again = next(iter(rig.world.bucket.values()))
+    assert again.aggregateversion > first.aggregateversion
+    assert again.model_copy(update={"aggregateversion": first.aggregateversion}) == first
+
+
+async def test_what_happens_while_nats_is_away_is_written_when_it_is_back(
+    rig: Rig, make_replica: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cortex_health.board.RETRY_S", 0)
+    rig.set(make_replica())
+    await settle()
+    rig.world.away = True
+    rig.world.answer = REFUSED
+    for _ in range(3):
+        rig.prober.suspect(make_replica().id)
+        await settle()
+    assert rig.world.writes == ["put healthy"]
+    rig.world.away = False
+    await settle()
+    assert rig.world.writes == ["put healthy", "put unhealthy"]
+    assert [type(event) for event in rig.world.events] == [UpstreamHealthyV1, UpstreamUnhealthyV1]
+
+
+async def test_a_long_absence_keeps_the_newest_events(make_replica: Callable):
+    rig = Rig()
+    replica = make_replica()
+    for streak in range(1, MAX_WAITING_EVENTS + 11):
+        event = UpstreamHealthyV1(replica_id=replica.id, model_id=replica.model_id, reason="answers", streak=streak)
+        rig.board.announce(event, replica.id)
+    task = asyncio.ensure_future(rig.board.run())
+    while len(rig.world.events) < MAX_WAITING_EVENTS:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    first = rig.world.events[0]
+    assert isinstance(first, UpstreamHealthyV1)
+    assert (len(rig.world.events), first.streak) == (MAX_WAITING_EVENTS, 11)
