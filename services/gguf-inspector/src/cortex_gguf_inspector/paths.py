@@ -62,6 +62,7 @@ class ModelsRoot:
             os.close(descriptor)
 
     def is_folder(self, path: PurePosixPath) -> bool:
+        """True for a folder, False for a regular file; anything else is refused."""
         descriptor = self._open(path)
         try:
             return stat.S_ISDIR(os.fstat(descriptor).st_mode)

@@ -21,7 +21,9 @@ class Source(Protocol):
     """Random access to the bytes of one file, whose size was taken once."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes of the file when it was opened."""
+        ...
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the file. Raises OSError."""
@@ -92,22 +94,26 @@ class Window:
         return self._source.size - self.offset
 
     def skip_magic(self) -> None:
+        """Pass the four bytes that `sniff` has checked."""
         self._need(4)
         self._position += 4
 
     def u32(self) -> int:
+        """The next 32 bits as an unsigned number."""
         self._need(4)
         (value,) = U32.unpack_from(self._buffer, self._position)
         self._position += 4
         return value
 
     def u64(self) -> int:
+        """The next 64 bits as an unsigned number."""
         self._need(8)
         (value,) = U64.unpack_from(self._buffer, self._position)
         self._position += 8
         return value
 
     def scalar(self, value_type: ValueType) -> int | float | bool:
+        """One value of a fixed-size type."""
         layout = SCALARS[value_type]
         self._need(layout.size)
         (value,) = layout.unpack_from(self._buffer, self._position)
@@ -209,7 +215,7 @@ class Window:
         if self._clock() > self._deadline:
             raise GgufError(
                 GgufErrorCode.LIMIT_EXCEEDED,
-                f"the header could not be read within {self._limits.time_budget_s:g} s",
+                "the headers could not be read within the time budget",
                 offset=self.offset,
             )
         self._check_header_limit(self.offset + need)

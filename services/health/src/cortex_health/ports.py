@@ -59,4 +59,6 @@ class Mandate(Protocol):
     """Whether this instance is the one that probes."""
 
     @property
-    def held(self) -> bool: ...
+    def held(self) -> bool:
+        """True until it is known that another instance has it."""
+        ...

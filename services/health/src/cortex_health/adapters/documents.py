@@ -14,10 +14,13 @@ class ViewedDocuments:
         self._verdicts = verdicts
 
     def replicas(self) -> Mapping[str, ReplicaDocumentV1]:
+        """Every replica, by id."""
         return self._replicas.items
 
     def verdicts(self) -> Mapping[str, VerdictDocumentV1]:
+        """Every stored verdict, by replica id."""
         return self._verdicts.items
 
     def synced(self) -> bool:
+        """True once both were read; stays true while NATS is away."""
         return self._replicas.synced and self._verdicts.synced
