@@ -81,7 +81,10 @@ class Lease:
         try:
             self._gain(await kv.create(self._name, self._document(), msg_ttl=self._ttl_s))
         except KeyWrongLastSequenceError:
-            return
+            entry = await kv.get(self._name)
+            if _holder(entry.value) == self._holder and entry.revision is not None:
+                self._gain(entry.revision)  # left by an earlier life of this very instance
+                await self._renew()
 
     async def _renew(self) -> None:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(self._revision)}

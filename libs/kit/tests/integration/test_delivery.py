@@ -169,3 +169,13 @@ async def test_a_holder_that_stopped_renewing_loses_the_lease(bus: Bus) -> None:
     await asyncio.wait_for(successor.wait_held(), timeout=6)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_instance_that_comes_back_under_its_name_need_not_wait(bus: Bus) -> None:
+    before, after = (Lease(bus, "job", holder="host-1", ttl_s=30) for _ in range(2))
+    kv = await bus.js.key_value("leases")
+    await kv.create("job", before._document(), msg_ttl=30)
+    task = asyncio.create_task(after.run())
+    await asyncio.wait_for(after.wait_held(), timeout=2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
