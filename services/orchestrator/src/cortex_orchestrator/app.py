@@ -1,7 +1,7 @@
 """Composition root of the orchestrator."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from cortex_contracts.base import NodeId
@@ -11,6 +11,7 @@ from cortex_contracts.streams import MODELS, NODES, REPLICAS
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
+from cortex_kit.errors import DomainError, PermanentError
 from cortex_kit.events import EventPublisher
 from cortex_kit.kv import KVStore, KVView
 from cortex_kit.lease import Lease
@@ -80,16 +81,23 @@ class Secrets:
         self._models = models
 
     def of(self, spec: ContainerSpec) -> Mapping[str, str]:
-        """The engine's own API key, and the model's Hugging Face token if it has one."""
+        """The engine's own API key, and the model's Hugging Face token if it has one.
+
+        Raises:
+            DomainError: the token does not open with our key.
+        """
         environment = {spec.command.api_key_env: engine_api_key(self._key, spec.replica_id, spec.hash)}
         model = self._models.items.get(spec.model_id)
         if model is not None and model.hf_token_sealed is not None:
-            environment["HF_TOKEN"] = unseal(self._key, model.hf_token_sealed)
+            try:
+                environment["HF_TOKEN"] = unseal(self._key, model.hf_token_sealed)
+            except PermanentError as error:
+                raise DomainError("secret_unreadable", f"the model's Hugging Face token: {error}") from error
         return environment
 
 
 @asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[Service]:
+async def build(settings: Settings) -> AsyncGenerator[Service]:
     """Wire the service. Engines outlive it: nothing here stops one."""
     node = NodeId(settings.node)
     clock = SystemClock()

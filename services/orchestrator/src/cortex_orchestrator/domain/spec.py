@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from cortex_contracts.base import ModelId, NodeId, ReplicaId, replica_id
 from cortex_contracts.documents import ModelDocumentV1
@@ -22,8 +21,6 @@ LABEL_ENGINE = "cortex.engine"
 LABEL_SPEC_HASH = "cortex.spec-hash"
 LABEL_RESTARTS = "cortex.restarts"
 LABEL_STOP_TIMEOUT = "cortex.stop-timeout"
-
-NO_ENV: Mapping[str, str] = MappingProxyType({})
 
 
 class SpecError(Exception):
@@ -77,7 +74,7 @@ class Command:
 
     argv: tuple[str, ...]
     api_key_env: str
-    env: Mapping[str, str] = NO_ENV
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
     entrypoint: tuple[str, ...] | None = None
     shm_bytes: int | None = None
     read_only_root: bool = True
