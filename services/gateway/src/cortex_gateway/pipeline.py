@@ -224,7 +224,7 @@ class Gateway:
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
         ]
-        if self.draining or error.status in (408, 413):
+        if self.draining or error.status == 408:
             headers.append((b"connection", b"close"))
         try:
             await reply.start(error.status, headers)

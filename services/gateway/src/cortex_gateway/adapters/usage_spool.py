@@ -106,6 +106,8 @@ class UsageSpool:
                     return Batch(segment, records, end)
                 if end == segment.acknowledged:
                     break
+                if not lines:
+                    _report_unreadable(segment, segment.pending)
                 segment.acknowledged = end
         return None
 
@@ -168,8 +170,7 @@ class UsageSpool:
             record = line[len(PROVISIONAL) :] if provisional else line
             record_id = envelope_id(record)
             if record_id is None:
-                metrics.USAGE_RECORDS.labels("unreadable").inc()
-                log.error("usage_record_unreadable", file=segment.path.name, size=len(line))
+                _report_unreadable(segment, len(line))
                 continue
             if provisional:
                 finals = segment.final_ids() if finals is None else finals
@@ -211,3 +212,9 @@ class UsageSpool:
             log.error(
                 event, error=None if error is None else os.strerror(error.errno or 0), directory=str(self._directory)
             )
+
+
+def _report_unreadable(segment: Segment, size: int) -> None:
+    """A line that a crash of the machine tore, or that is not ours."""
+    metrics.USAGE_RECORDS.labels("unreadable").inc()
+    log.error("usage_record_unreadable", file=segment.path.name, size=size)

@@ -70,7 +70,7 @@ class _ErrorObject(msgspec.Struct):
 
 class _ErrorBody(msgspec.Struct):
     error: _ErrorObject | str | None = None
-    detail: msgspec.Raw | None = None
+    detail: msgspec.Raw = msgspec.Raw(b"null")
     message: str | None = None
 
 
@@ -128,9 +128,8 @@ def _read_error(body: bytes) -> tuple[str, str | None, str | None, str | None]:
         return parsed.error.message, parsed.error.type, parsed.error.param, code
     if isinstance(parsed.error, str):
         return parsed.error, None, None, None
-    if parsed.detail is not None:
-        return bytes(parsed.detail).decode("utf-8", "replace").strip('"'), None, None, None
-    return parsed.message or "", None, None, None
+    detail = bytes(parsed.detail).decode("utf-8", "replace").strip('"')
+    return parsed.message or ("" if detail == "null" else detail), None, None, None
 
 
 def _is_overflow(kind: str | None, message: str) -> bool:

@@ -21,7 +21,7 @@ class _ChoiceHead(msgspec.Struct):
 
 class _EventHead(msgspec.Struct):
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
     choices: list[_ChoiceHead] | None = None
 
 
@@ -133,8 +133,9 @@ class StreamLeveller:
             head = _decode_head(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return event
-        if head.error is not None and bytes(head.error) != b"null":
-            self.fail(map_stream_error(bytes(head.error)))
+        error = bytes(head.error)
+        if error != b"null":
+            self.fail(map_stream_error(error))
             return None
         return event if head.usage is None else self._on_usage(event, payload, head.usage, head.choices or [])
 

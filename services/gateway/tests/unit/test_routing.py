@@ -1,0 +1,110 @@
+import pytest
+
+from cortex_contracts.enums import RoutingPolicy
+from cortex_gateway.domain.routing import build_table, order_by_policy, parse_endpoint
+
+
+def table_of(models, replicas=(), verdicts=()):
+    return build_table(
+        {document.id: document for document in models},
+        {document.id: document for document in replicas},
+        {document.replica_id: document for document in verdicts},
+        lambda replica_id, spec_hash: f"key-{replica_id}-{spec_hash}",
+    )
+
+
+def test_a_started_replica_with_a_healthy_verdict_of_its_spec_is_a_target(model, replica, verdict):
+    route = table_of([model()], [replica()], [verdict()]).find("served-m1")
+    assert route is not None
+    [target] = route.targets
+    assert (target.endpoint.host, target.endpoint.port) == ("127.0.0.1", 4000)
+    assert target.endpoint.head == b"host: 127.0.0.1:4000\r\nauthorization: Bearer key-m1-0-h1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("replica_fields", "verdict_fields", "desired", "state"),
+    [
+        ({}, None, "running", "loading"),
+        ({}, {"verdict": "loading"}, "running", "loading"),
+        ({}, {"verdict": "unhealthy", "reason": "refused"}, "running", "unhealthy"),
+        ({}, {"spec_hash": "h0"}, "running", "loading"),
+        ({"state": "starting"}, {}, "running", "starting"),
+        ({"state": "pulling"}, {}, "running", "pulling"),
+        ({"state": "failed", "reason": "exit 1"}, {}, "running", "failed"),
+        ({"state": "draining"}, {}, "running", "stopping"),
+        ({"state": "draining"}, {}, "stopped", "stopped"),
+        ({"endpoint": None}, {}, "running", "unreachable"),
+    ],
+)
+def test_anything_else_is_no_target_and_has_a_reason(
+    model, replica, verdict, replica_fields, verdict_fields, desired, state
+):
+    verdicts = [] if verdict_fields is None else [verdict(**verdict_fields)]
+    route = table_of([model(desired_state=desired)], [replica(**replica_fields)], verdicts).find("served-m1")
+    assert route is not None
+    assert route.targets == ()
+    assert route.unavailability.state == state
+    assert route.unavailability.wait is (desired == "running")
+
+
+def test_a_model_without_replicas_is_starting(model):
+    route = table_of([model()]).find("served-m1")
+    assert route is not None
+    assert route.unavailability.state == "starting"
+
+
+def test_names_and_aliases_find_the_model_and_names_win(model):
+    table = table_of([model("m1", aliases=("a", "served-m2")), model("m2", aliases=("a", "b"))])
+    found = {name: route.model.id for name, route in table.by_name.items()}
+    assert found == {"served-m1": "m1", "served-m2": "m2", "a": "m1", "b": "m2"}
+    assert table.find("c") is None
+
+
+def test_defaults_are_encoded_once_and_never_override_the_essentials(model):
+    route = table_of([model(request_defaults={"temperature": 0.5, "model": "x", "stream": True})]).find("served-m1")
+    assert route is not None
+    assert {name: bytes(value) for name, value in route.defaults.items()} == {"temperature": b"0.5"}
+
+
+def test_an_incarnation_changes_with_health_place_and_spec(model, replica, verdict):
+    def incarnation(replica_fields, verdict_fields):
+        route = table_of([model()], [replica(**replica_fields)], [verdict(**verdict_fields)]).find("served-m1")
+        assert route is not None
+        return route.targets[0].incarnation
+
+    variants = {
+        incarnation({}, {}),
+        incarnation({"endpoint": "http://127.0.0.1:1"}, {}),
+        incarnation({"restarts": 1}, {}),
+        incarnation({}, {"since": "2027-01-01T00:00:00Z"}),
+        incarnation({"spec_hash": "h2"}, {"spec_hash": "h2"}),
+    }
+    assert len(variants) == 5
+
+
+@pytest.mark.parametrize(
+    ("policy", "in_flight", "turn", "expected"),
+    [
+        (RoutingPolicy.LEAST_LOADED, (0,), 7, 0),
+        (RoutingPolicy.LEAST_LOADED, (2, 1, 3), 0, 1),
+        (RoutingPolicy.LEAST_LOADED, (0, 0, 0), 0, 0),
+        (RoutingPolicy.LEAST_LOADED, (0, 0, 0), 1, 1),
+        (RoutingPolicy.LEAST_LOADED, (1, 0, 0), 3, 1),
+        (RoutingPolicy.PREFIX_AFFINITY, (1, 0), 0, 1),
+        (RoutingPolicy.ROUND_ROBIN, (9, 0), 2, 0),
+        (RoutingPolicy.ROUND_ROBIN, (9, 0), 3, 1),
+    ],
+)
+def test_choice(policy, in_flight, turn, expected):
+    assert order_by_policy(policy, in_flight, turn) == expected
+
+
+@pytest.mark.parametrize("url", ["https://h:1", "h:1", "http://", "http://h:99999", "unix:/x"])
+def test_unusable_endpoints_are_refused(url):
+    assert parse_endpoint(url, "k") is None
+
+
+def test_an_endpoint_may_have_a_path():
+    endpoint = parse_endpoint("http://h/base/", "k")
+    assert endpoint is not None
+    assert (endpoint.port, endpoint.base_path) == (80, "/base")
