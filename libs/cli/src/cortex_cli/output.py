@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cortex_cli.errors import CliError
 
@@ -58,13 +58,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     return result
 
 
-def cell(value: object) -> str:
-    """One value as text; states in their colour."""
-    if value is None:
-        return "-"
-    text = escape(str(value))
-    colour = STATE_COLOURS.get(text)
-    return f"[{colour}]{text}[/]" if colour else text
+def cell(value: object) -> Text:
+    """One value, never read as markup; states in their colour."""
+    text = "-" if value is None else str(value)
+    return Text(text, style=STATE_COLOURS.get(text, ""))
 
 
 def details(row: Mapping[str, Any]) -> Table:

@@ -8,7 +8,7 @@ import httpx
 
 from cortex_cli.adapters.admin_api import AdminApi
 from cortex_cli.errors import CliError
-from cortex_cli.stack.process import ProcessStatus
+from cortex_cli.stack.process import Phase, ProcessStatus
 
 _METRICS_S = 2.0
 
@@ -48,19 +48,19 @@ def total(metrics: str, name: str) -> float:
 
 
 def changes(old: Snapshot | None, new: Snapshot) -> list[str]:
-    """One line per process or model whose state moved."""
+    """One line per process or model whose state moved; restarts themselves are told as they happen."""
     before = _states(old) if old is not None else {}
-    return [text for name, text in _states(new).items() if before.get(name) != text]
+    return [line for key, (state, line) in _states(new).items() if line and before.get(key, (None, ""))[0] != state]
 
 
-def _states(snapshot: Snapshot) -> dict[str, str]:
-    states = {
-        f"process {item.name}": f"{item.name}: {item.phase}" + (f" ({item.reason})" if item.phase != "ready" else "")
-        for item in snapshot.processes
-    }
+def _states(snapshot: Snapshot) -> dict[str, tuple[object, str]]:
+    states: dict[str, tuple[object, str]] = {}
+    for item in snapshot.processes:
+        passing = item.phase in (Phase.STARTING, Phase.RESTARTING)
+        states[f"process {item.name}"] = (item.phase, item.restarts), "" if passing else f"{item.name}: {item.phase}"
     for model in snapshot.models or ():
-        reason = f" ({model['reason']})" if model.get("reason") else ""
-        states[f"model {model.get('id')}"] = f"model {model.get('name')}: {model.get('state')}{reason}"
+        state = f"{model.get('state')} ({model.get('reason')})" if model.get("reason") else f"{model.get('state')}"
+        states[f"model {model.get('id')}"] = state, f"model {model.get('name')}: {state}"
     return states
 
 
