@@ -10,6 +10,7 @@ from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import key_from_row, key_to_json
 from cortex_registry.domain.keys import ApiKey, key_revoked, revoked
 from cortex_registry.domain.outbox import Aggregate
+from cortex_registry.domain.text import is_id
 from cortex_registry.ports import Act
 
 _SQL = load_queries("keys")
@@ -32,6 +33,8 @@ class PostgresKeys:
             await write_act(connection, Aggregate.KEY, key.id, key.document.aggregateversion, act)
 
     async def revoke(self, key_id: KeyId, now: datetime, actor: str, request_id: str | None) -> ApiKey | None:
+        if not is_id(key_id):
+            return None
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_SQL["lock_key"], key_id)
             if row is None:

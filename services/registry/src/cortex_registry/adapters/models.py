@@ -1,7 +1,6 @@
 """Models, their names, revisions and announced states in Postgres."""
 
 import re
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,6 +17,7 @@ from cortex_registry.adapters.records import model_from_row, model_to_json, opti
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.outbox import Aggregate
 from cortex_registry.domain.state import Projected
+from cortex_registry.domain.text import is_id
 from cortex_registry.ports import Act
 
 _SQL = load_queries("models")
@@ -31,7 +31,7 @@ class PostgresModels:
         self._database = database
 
     async def find(self, reference: str) -> Model | None:
-        query = _SQL["find_model_by_id"] if _is_uuid(reference) else _SQL["find_model_by_name"]
+        query = _SQL["find_model_by_id"] if is_id(reference) else _SQL["find_model_by_name"]
         async with self._database.connection() as connection:
             row = await connection.fetchrow(query, reference)
         return model_from_row(row) if row is not None else None
@@ -116,11 +116,3 @@ class PostgresModels:
         await connection.execute(
             _SQL["insert_revision"], model.id, version, act.action, act.actor, list(act.changed), document
         )
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

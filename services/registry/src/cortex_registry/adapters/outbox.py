@@ -107,7 +107,8 @@ class PostgresOutboxSession:
 
     async def wait(self, timeout: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hint.wait(), timeout=timeout)
+            async with asyncio.timeout(timeout):  # wait_for may swallow a cancellation (cpython issue 86296)
+                await self._hint.wait()
         self._hint.clear()
 
     async def close(self) -> None:

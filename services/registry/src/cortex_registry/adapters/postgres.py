@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator
+from typing import TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -14,7 +15,7 @@ from cortex_registry.adapters.migrations import SchemaProblemError, check
 from cortex_registry.errors import DatabaseUnavailableError, SchemaError
 
 log = get_logger()
-Connection = PoolConnectionProxy[asyncpg.Record]
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"  # the class takes no parameters when running
 PING_S = 2.0
 
 _AWAY = (

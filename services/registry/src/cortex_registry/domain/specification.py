@@ -1,7 +1,6 @@
 """What an administrator may say of a model: flat, typed per engine, closed against unknown fields."""
 
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -24,7 +23,7 @@ from pydantic_core import ErrorDetails
 from cortex_contracts.engines import LlamaCppOptions, VllmOptions
 from cortex_contracts.enums import EngineType, Lifecycle, RoutingPolicy, Task
 from cortex_kit.errors import DomainError
-from cortex_registry.domain.text import find_unstorable, slug
+from cortex_registry.domain.text import find_unstorable, is_id, slug
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]*"
 _REPO = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -86,7 +85,7 @@ class CommonFields(BaseModel):
     @classmethod
     def _names_are_no_ids(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for name in (value,) if isinstance(value, str) else value or ():
-            if _is_uuid(name):
+            if is_id(name):
                 raise ValueError("must not look like an id")
         return value
 
@@ -227,11 +226,3 @@ def _field_named_first(message: str) -> str:
 
 def _subset(specification: BaseModel, options: type[BaseModel]) -> dict[str, Any]:
     return {field: getattr(specification, field) for field in options.model_fields}
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

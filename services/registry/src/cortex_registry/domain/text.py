@@ -1,5 +1,6 @@
 """Text that Postgres, JSON and NATS can all carry."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -28,3 +29,12 @@ def slug(name: str) -> str:
     """A name that a client can type, from one that a person chose; may be empty."""
     kept = "".join(character if character.isascii() and character.isalnum() else "-" for character in name.lower())
     return "-".join(part for part in kept.split("-") if part)[:128]
+
+
+def is_id(text: str) -> bool:
+    """True for what could be the id of a model or a key."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -118,7 +118,8 @@ class Projector:
         self._changed.set()
         while self._lease.held:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout=RESYNC_S)
+                async with asyncio.timeout(RESYNC_S):
+                    await self._changed.wait()
             self._changed.clear()
             await asyncio.sleep(max(self._settle_s, self._quiet_until - self._clock.monotonic()))
             if self._lease.held and self._views.ready():

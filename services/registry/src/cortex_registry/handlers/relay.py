@@ -55,17 +55,21 @@ class Relay:
 
     async def run(self) -> None:
         """A task of the service."""
+        attempt = 0
         while True:
             try:
                 async with self._source.open() as session:
+                    attempt = 0
                     await self._serve(session)
             except DatabaseUnavailableError as error:
-                log.info("relay_session_lost", reason=error.message)
+                if attempt == 0:
+                    log.info("relay_without_database", reason=error.message)
             finally:
                 metrics.RELAY_LEADER.set(0)
                 metrics.OUTBOX_ROWS.set(0)
                 metrics.OUTBOX_AGE.set(0)
-            await asyncio.sleep(random.uniform(0.5, 1.0) * self._timing.poll_s)
+            await asyncio.sleep(min(self._timing.poll_s, 0.05 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0))
+            attempt += 1
 
     async def _serve(self, session: OutboxSession) -> None:
         while not await session.lead():
@@ -74,6 +78,7 @@ class Relay:
         log.info("relay_leading")
         mirrored = _Mirrored()
         while True:
+            _raise_if_cancelled()
             try:
                 await self._step(session, mirrored)
                 self._failures = 0
@@ -157,6 +162,13 @@ class Relay:
                     deletes=len(plan.deletes),
                 )
         metrics.REPUBLISHED.labels(reason).inc()
+
+
+def _raise_if_cancelled() -> None:
+    """nats-py waits with asyncio.wait_for, which on Python 3.11 can swallow a cancellation (CPython issue 86296)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _Mirrored:

@@ -1,0 +1,171 @@
+"""Usage records: committed before they are acknowledged, once each, whatever is away."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from cortex_contracts.base import KeyId
+from cortex_contracts.events import UsageRecordedV1
+from cortex_kit.events import new_envelope
+from cortex_registry.adapters.migrate_command import run_migrations
+from cortex_testing.servers import PostgresServer, create_database
+
+pytestmark = pytest.mark.integration
+
+
+def record(number: int, **changes: Any) -> UsageRecordedV1:
+    values: dict[str, Any] = {
+        "request_id": f"request-{number}",
+        "key_id": KeyId("key"),
+        "model": "m",
+        "route": "/v1/chat/completions",
+        "stream": False,
+        "status": 200,
+        "outcome": "completed",
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "duration_ms": 1.5,
+        "started_at": datetime(2026, 1, 1, 0, 0, number % 60, tzinfo=UTC),
+    }
+    return UsageRecordedV1(**(values | changes))
+
+
+async def publish(nc: Client, usage: UsageRecordedV1, *, event_id: str | None = None) -> None:
+    envelope = new_envelope(usage, source="cortex/gateway/test", aggregate_id=usage.request_id, now=datetime.now(UTC))
+    # Without a message id the stream stores each copy, as after its window of deduplication.
+    await nc.jetstream().publish("usage.recorded", envelope.model_dump_json().encode())
+
+
+async def waiting(nc: Client) -> int:
+    info = await nc.jetstream().consumer_info("USAGE", "registry-usage")
+    return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+
+async def test_records_are_stored_once_and_summed(registry: Any, nc: Client, eventually: Callable[..., Any]) -> None:
+    for number in range(50):
+        await publish(nc, record(number))
+        await publish(nc, record(number))
+    await publish(nc, record(100, model="other", key_id="k2", outcome="upstream_error", started_at=datetime.now(UTC)))
+
+    async def done() -> bool:
+        totals = (await registry.client.get("/admin/usage")).json()["totals"]
+        return totals["requests"] == 51 and await waiting(nc) == 0
+
+    await eventually(done)
+    of_model = (await registry.client.get("/admin/usage", params={"model": "m", "limit": 5})).json()
+    assert len(of_model["items"]) == 5
+    assert of_model["totals"] == {
+        "requests": 50,
+        "completed": 50,
+        "prompt_tokens": 150,
+        "cached_tokens": 0,
+        "completion_tokens": 100,
+    }
+    of_key = (await registry.client.get("/admin/usage", params={"key_id": "k2"})).json()
+    assert [item["outcome"] for item in of_key["items"]] == ["upstream_error"]
+    since = (await registry.client.get("/admin/usage", params={"since": "2026-01-01T00:00:49Z", "model": "m"})).json()
+    assert since["totals"]["requests"] == 1
+    assert (await registry.client.get("/admin/usage?limit=0")).status_code == 422
+
+
+async def test_a_poisonous_record_is_buried_and_the_others_are_kept(
+    registry: Any, nc: Client, eventually: Callable[..., Any]
+) -> None:
+    await nc.jetstream().publish("usage.recorded", b"{not json")
+    await publish(nc, record(1))
+    await publish(nc, record(2, prompt_tokens=2**70))
+    await publish(nc, record(3, model="x" * 5000))
+    await publish(nc, record(4, model="nul\x00"))
+    await publish(nc, record(5))
+
+    async def done() -> bool:
+        totals = (await registry.client.get("/admin/usage")).json()["totals"]
+        return totals["requests"] == 3 and await waiting(nc) == 0
+
+    await eventually(done)
+    dead = await nc.jetstream().stream_info("DLQ")
+    assert dead.state.messages == 3
+
+
+@pytest.mark.timeout(60)
+async def test_with_postgres_away_the_api_says_so_and_no_record_is_lost(
+    start_registry: Callable[..., AbstractAsyncContextManager[Any]], nc: Client, eventually: Callable[..., Any]
+) -> None:
+    server = PostgresServer()
+    await asyncio.to_thread(server.start)
+    try:
+        dsn = await create_database(server)
+        assert await run_migrations(SecretStr(dsn), only_check=False, wait_s=5)
+        async with start_registry(database_url=dsn) as registry:
+            await registry.ready()
+            await publish(nc, record(1))
+            await asyncio.to_thread(server.kill)
+            for number in range(2, 12):
+                await publish(nc, record(number))
+            started = asyncio.get_running_loop().time()
+            answer = await registry.client.get("/admin/models")
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+            assert asyncio.get_running_loop().time() - started < 3
+            assert (await registry.client.get("/healthz")).status_code == 200
+            status = (await registry.client.get("/admin/status")).json()
+            assert status["counts"]["models"] is None
+
+            async def unready() -> bool:
+                response = await registry.client.get("/readyz")
+                return response.status_code == 503 and "postgres" in response.json()["reasons"]
+
+            await eventually(unready)
+            await asyncio.to_thread(server.start)
+            await registry.ready()
+
+            async def done() -> bool:
+                totals = (await registry.client.get("/admin/usage")).json()["totals"]
+                return totals["requests"] == 11 and await waiting(nc) == 0
+
+            await eventually(done, 30)
+            made = await registry.client.post("/admin/keys", json={"name": "after"})
+            assert made.status_code == 201
+    finally:
+        await asyncio.to_thread(server.close)
+
+
+async def test_a_registry_starts_before_postgres_does(
+    start_registry: Callable[..., AbstractAsyncContextManager[Any]], migrated_dsn: str
+) -> None:
+    away = migrated_dsn.replace(migrated_dsn.rsplit(":", 1)[1].split("/")[0], "1")
+    async with start_registry(database_url=away) as registry:
+        await asyncio.sleep(0.5)
+        registry.raise_if_dead()
+        answer = await registry.client.get("/admin/keys")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+
+
+async def test_a_rolled_back_batch_is_not_acknowledged(
+    registry: Any, nc: Client, database: "asyncpg.Connection[asyncpg.Record]", eventually: Callable[..., Any]
+) -> None:
+    """The insert waits for a lock until its deadline passes: the messages come again, later."""
+    await publish(nc, record(1))
+
+    async def one() -> bool:
+        return (await registry.client.get("/admin/usage")).json()["totals"]["requests"] == 1
+
+    await eventually(one)
+    transaction = database.transaction()
+    await transaction.start()
+    await database.execute("LOCK TABLE usage IN ACCESS EXCLUSIVE MODE")
+    await publish(nc, record(2))
+    await asyncio.sleep(0.5)
+    assert await waiting(nc) == 1
+    await transaction.rollback()
+
+    async def both() -> bool:
+        return await waiting(nc) == 0 and await database.fetchval("SELECT count(*) FROM usage") == 2
+
+    await eventually(both)
