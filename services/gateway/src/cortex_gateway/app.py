@@ -1,7 +1,7 @@
 """Composition root of the gateway."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
@@ -39,38 +39,60 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     source = f"cortex/gateway/{settings.instance}"
     bus = Bus(settings.nats_url, name="gateway")
     events = EventPublisher(bus, source=source)
+    client = PooledUpstreamClient(connect_timeout_s=settings.connect_timeout_s)
+    hints = HintQueue(events, clock.monotonic)
+    spool = UsageSpool(settings.spool_dir, max_bytes=settings.spool_max_bytes, fsync=settings.spool_fsync)
+    publisher = UsagePublisher(spool, events.publish_raw)
+    views, projection = _build_projection(bus, settings)
+    dispatcher = Dispatcher(projection, client, hints, _limits(settings))
+    projection.on_swap(lambda table: _on_swap(table, dispatcher, client))
+    books = Bookkeeper(spool, EngineTokenCounter(client, timeout_s=settings.count_timeout_s), clock, source)
+    relay = Relay(books, clock, max_response_bytes=settings.max_response_bytes)
+    gateway = Gateway(Parts(projection, dispatcher, relay, books, clock))
+    metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
+    metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
+
+    async def drain() -> None:
+        await gateway.drain()
+        await publisher.flush(FLUSH_TIMEOUT_S)
+
+    tasks: dict[str, Callable[[], Awaitable[None]]] = {
+        "bus": bus.run,
+        "models": views.models.run,
+        "keys": views.keys.run,
+        "replicas": views.replicas.run,
+        "verdicts": views.verdicts.run,
+        "projection": projection.run,
+        "hints": hints.run,
+        "books": books.run,
+        "usage": publisher.run,
+        "staleness": lambda: _watch_staleness(bus),
+    }
+    try:
+        yield Service(name="gateway", http=_build_http(settings, gateway, projection, spool), tasks=tasks, drain=drain)
+    finally:
+        client.close()
+        spool.close()
+
+
+def _build_projection(bus: Bus, settings: Settings) -> tuple[Views, Projection]:
     views = Views(
         KVView(bus, MODELS, ModelDocumentV1),
         KVView(bus, KEYS, KeyDocumentV1),
         KVView(bus, REPLICAS, ReplicaDocumentV1),
         KVView(bus, VERDICTS, VerdictDocumentV1),
     )
-    client = PooledUpstreamClient(connect_timeout_s=settings.connect_timeout_s)
-    hints = HintQueue(events, clock.monotonic)
-    spool = UsageSpool(settings.spool_dir, max_bytes=settings.spool_max_bytes, fsync=settings.spool_fsync)
-    publisher = UsagePublisher(spool, events.publish_raw)
+    return views, Projection(views, lambda replica, spec_hash: engine_api_key(settings.secret_key, replica, spec_hash))
 
-    def derive_key(replica_id: str, spec_hash: str) -> str:
-        return engine_api_key(settings.secret_key, replica_id, spec_hash)
 
-    projection = Projection(views, derive_key)
-    dispatcher = Dispatcher(projection, client, hints, _limits(settings))
+def _on_swap(table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstreamClient) -> None:
+    """Drop what is remembered of replicas that are gone."""
+    dispatcher.on_swap(table)
+    endpoints = (target.endpoint for route in table.routes for target in route.targets)
+    client.forget_others({(endpoint.host, endpoint.port) for endpoint in endpoints})
 
-    def on_swap(table: RoutingTable) -> None:
-        dispatcher.on_swap(table)
-        endpoints = (target.endpoint for route in table.routes for target in route.targets)
-        client.forget_others({(endpoint.host, endpoint.port) for endpoint in endpoints})
 
-    projection.on_swap(on_swap)
-    books = Bookkeeper(spool, EngineTokenCounter(client, timeout_s=settings.count_timeout_s), clock, source)
-    relay = Relay(books, clock, max_response_bytes=settings.max_response_bytes)
-    gateway = Gateway(Parts(projection, dispatcher, relay, books, clock))
-    _publish_gauges(spool)
-
-    async def drain() -> None:
-        await gateway.drain()
-        await publisher.flush(FLUSH_TIMEOUT_S)
-
+def _build_http(settings: Settings, gateway: Gateway, projection: Projection, spool: UsageSpool) -> GatewayApp:
     operations = ops_app(
         "Cortex gateway",
         {
@@ -79,33 +101,13 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
             "draining": lambda: "shutting down" if gateway.draining else None,
         },
     )
-    try:
-        yield Service(
-            name="gateway",
-            http=GatewayApp(
-                gateway,
-                operations,
-                max_body_bytes=settings.max_body_bytes,
-                body_timeout_s=settings.body_timeout_s,
-                stall_timeout_s=settings.client_stall_timeout_s,
-            ),
-            tasks={
-                "bus": bus.run,
-                "models": views.models.run,
-                "keys": views.keys.run,
-                "replicas": views.replicas.run,
-                "verdicts": views.verdicts.run,
-                "projection": projection.run,
-                "hints": hints.run,
-                "books": books.run,
-                "usage": publisher.run,
-                "staleness": lambda: _watch_staleness(bus),
-            },
-            drain=drain,
-        )
-    finally:
-        client.close()
-        spool.close()
+    return GatewayApp(
+        gateway,
+        operations,
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout_s,
+        stall_timeout_s=settings.client_stall_timeout_s,
+    )
 
 
 def _limits(settings: Settings) -> Limits:
@@ -115,11 +117,6 @@ def _limits(settings: Settings) -> Limits:
         max_attempts=settings.max_attempts,
         breaker=BreakerPolicy(settings.breaker_failures, settings.breaker_cooldown_s),
     )
-
-
-def _publish_gauges(spool: UsageSpool) -> None:
-    metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
-    metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
 
 
 async def _watch_staleness(bus: Bus) -> None:

@@ -77,8 +77,7 @@ class Relay:
         response, reply = delivery.answer.response, delivery.reply
         try:
             out = await self._pump(delivery, leveller)
-            failed = leveller.error is not None
-            if failed and not reply.started and leveller.error is not None:
+            if leveller.error is not None and not reply.started and not out:
                 raise leveller.error
             self._settle_stream(delivery.exchange, leveller)
             if not reply.started:
@@ -87,7 +86,7 @@ class Relay:
         except (asyncio.CancelledError, ClientGoneError):
             self._interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
             raise
-        if failed:
+        if leveller.error is not None:
             metrics.STREAM_ERRORS.labels(delivery.answer.target.engine_type).inc()
         else:
             await _read_to_end(response)
