@@ -8,6 +8,11 @@ DLQ_SUBJECTS = ("dlq.>",)
 MAX_DELIVERIES_SUBJECTS = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",)
 
 RPC_GGUF_INSPECT = "rpc.gguf.inspect"
+RPC_GGUF_ESTIMATE = "rpc.gguf.estimate"
+RPC_GGUF_RECOMMEND = "rpc.gguf.recommend"
+RPC_GGUF_SCAN = "rpc.gguf.scan"
+RPC_GGUF_MERGE = "rpc.gguf.merge"
+RPC_GGUF_VERIFY = "rpc.gguf.verify"
 
 
 def rpc_logs(node: NodeId) -> str:
