@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,13 +206,16 @@ def models_dir(tmp_path: Path, smollm2_gguf: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def docker_engine_required() -> None:
-    """Skip without a Docker engine, unless the environment demands one."""
+def docker_engine_required() -> Iterator[None]:
+    """Skip without a Docker engine, unless the environment demands one; removes the tests' network at the end."""
     try:
         client = docker.from_env(timeout=10)
         client.ping()
-        client.close()
     except DockerException as error:
         if os.environ.get("CORTEX_REQUIRE_DOCKER") == "1":
             pytest.fail(f"CORTEX_REQUIRE_DOCKER=1, but there is no Docker engine: {error}")
         pytest.skip("no Docker engine")
+    yield
+    for network in client.networks.list(names=["^cortex-engines-test$"]):
+        network.remove()
+    client.close()

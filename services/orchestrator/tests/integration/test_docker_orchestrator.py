@@ -24,12 +24,12 @@ DOCKERFILE_FOLDER = Path(__file__).parents[4] / "images" / "llamacpp-server"
 
 
 @pytest.fixture(scope="session")
-def image(docker_engine_required: None) -> Iterator[str]:
+def image(docker_engine_required: None) -> str:
     """Built once a session; the layers are cached by the engine."""
     client = docker.from_env(timeout=600)
-    client.images.build(path=str(DOCKERFILE_FOLDER), tag=IMAGE, rm=True)
+    client.images.build(path=str(DOCKERFILE_FOLDER), tag=IMAGE, rm=True, buildargs={"GPU_DRIVERS": ""})
     client.close()
-    yield IMAGE
+    return IMAGE
 
 
 @pytest.fixture

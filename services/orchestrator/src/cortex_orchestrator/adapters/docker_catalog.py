@@ -108,7 +108,8 @@ async def _follow(stream: AsyncIterator[dict[str, Any]], tell: Callable[[PullPro
     tell(PullProgress())
     while True:
         try:
-            line = await asyncio.wait_for(anext(stream), timeout=PULL_STALL_S)
+            async with asyncio.timeout(PULL_STALL_S):
+                line = await anext(stream)
         except StopAsyncIteration:
             return
         detail = cast("dict[str, int]", line.get("progressDetail") or {})

@@ -41,7 +41,8 @@ class DockerEngine:
         """
         future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: operation(self._open()))
         try:
-            return await asyncio.wait_for(future, timeout=timeout)
+            async with asyncio.timeout(timeout):
+                return await future
         except ImageNotFound as error:
             raise translate(error, doing) from error
         except NotFound:

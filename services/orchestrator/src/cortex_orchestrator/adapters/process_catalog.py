@@ -82,7 +82,8 @@ class ProcessCatalog:
             env=environment,
         )
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), timeout=HELP_TIMEOUT_S)
+            async with asyncio.timeout(HELP_TIMEOUT_S):
+                output, _ = await process.communicate()
         except TimeoutError as error:
             raise TransientError(f"{path} --help did not answer in {HELP_TIMEOUT_S:g} s") from error
         finally:

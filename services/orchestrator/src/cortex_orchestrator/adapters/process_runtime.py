@@ -205,7 +205,8 @@ class ProcessRuntime:
                 start_new_session=True,
             )
         try:
-            code = await asyncio.wait_for(launcher.wait(), timeout=SHIM_START_TIMEOUT_S)
+            async with asyncio.timeout(SHIM_START_TIMEOUT_S):
+                code = await launcher.wait()
         except TimeoutError as error:
             launcher.kill()
             raise TransientError("the engine's shim did not start in time") from error
@@ -265,6 +266,7 @@ async def _ended(folder: ReplicaFolder, timeout_s: float) -> bool:
 async def _blocking(call: Callable[[], ResultT]) -> ResultT:
     """Small file work off the event loop, with a deadline: the state folder may lie on a slow disk."""
     try:
-        return await asyncio.wait_for(asyncio.to_thread(call), timeout=FILES_TIMEOUT_S)
+        async with asyncio.timeout(FILES_TIMEOUT_S):
+            return await asyncio.to_thread(call)
     except (OSError, TimeoutError) as error:
         raise TransientError(f"the state folder cannot be used: {error}") from error

@@ -76,7 +76,8 @@ class NodeReporter:
                     log.debug("node_report_delayed", error=str(error))
                     wait_s = 1.0
             try:
-                await asyncio.wait_for(self._look_now.wait(), timeout=wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._look_now.wait()
             except TimeoutError:
                 continue
 

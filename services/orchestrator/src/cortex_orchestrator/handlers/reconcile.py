@@ -154,7 +154,9 @@ class Reconciler:
         if wake_at is not None:
             timeout = min(timeout, (wake_at - self._world.clock.now()).total_seconds())
         try:
-            await asyncio.wait_for(self._hinted.wait(), timeout=max(MIN_WAIT_S, timeout))
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with a hint.
+            async with asyncio.timeout(max(MIN_WAIT_S, timeout)):
+                await self._hinted.wait()
         except TimeoutError:
             return
         finally:

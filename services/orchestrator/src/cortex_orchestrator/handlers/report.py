@@ -140,7 +140,8 @@ class Reporter:
     async def flushed(self, timeout: float) -> bool:
         """Wait until everything is stored, at most `timeout` seconds; False when NATS is away."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout=timeout)
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
