@@ -36,6 +36,7 @@ from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
 from cortex_orchestrator.ports import EngineCatalog, EngineRuntime
 from cortex_orchestrator.settings import Settings
 
+DRAIN_S = 2.0
 MODELS_IN_CONTAINER = "/models"
 HUB_CACHE_IN_CONTAINER = "/root/.cache/huggingface"
 
@@ -124,6 +125,10 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         reconciler.reconnected()
         node_reporter.reconnected()
 
+    async def drain() -> None:
+        """Let the last reports out; the engines stay."""
+        await reporter.flushed(DRAIN_S)
+
     models.on_change(lambda _: reconciler.hint())
     bus.on_reconnect(on_reconnect)
     readiness = {
@@ -143,6 +148,6 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "broker": lambda: run_broker(broker, bus),
     }
     try:
-        yield Service("orchestrator", ops_app("Cortex orchestrator", readiness), tasks)
+        yield Service("orchestrator", ops_app("Cortex orchestrator", readiness), tasks, drain)
     finally:
         await runtime.close()

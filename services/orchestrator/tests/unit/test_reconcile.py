@@ -380,3 +380,10 @@ async def test_the_node_is_written_when_the_lease_is_ours_and_again_after_a_reco
                 await asyncio.sleep(0.005)
     finally:
         task.cancel()
+
+
+async def test_a_reply_with_logs_stays_within_a_message(stage: Stage) -> None:
+    await started(stage)
+    stage.runtime.lines = ("x" * 100_000,) * 5000
+    result = await read_logs(stage.runtime, LogsRequestV1(model_id=MODEL.id, tail=5000))
+    assert 0 < len(result.model_dump_json()) < 512 * 1024

@@ -101,6 +101,9 @@ class ProcessRuntime:
         except (DomainError, TransientError):
             await self.remove(replica_id)
             raise
+        except OSError as error:
+            await self.remove(replica_id)
+            raise TransientError(f"the engine's shim cannot be started: {error}") from error
 
     async def stop(self, replica_id: ReplicaId, policy: StopPolicy) -> Exit:
         """SIGTERM, perhaps once more, then SIGKILL to the engine's whole process group."""

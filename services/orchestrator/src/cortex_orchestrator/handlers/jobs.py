@@ -33,6 +33,8 @@ log = get_logger()
 FLUSH_TIMEOUT_S = 1.0
 DIAGNOSIS_LINES = 200
 LOG_TAIL_LINES = 40
+LOG_LINE_CHARACTERS = 500
+"""An event has a size limit, and an engine may print a whole prompt on one line."""
 
 
 class _Common(TypedDict):
@@ -123,7 +125,7 @@ class Jobs:
         restarts = seen.identity.restarts
         failed = Attempt(seen.identity.spec_hash, restarts=restarts, incarnation=seen.incarnation)
         attempt = after_failure(previous, failed, seen.ran_for_s, self._clock.now(), self._settings.backoff)
-        reason = diagnosis.message if diagnosis is not None else f"the engine ended with exit code {end.code}"
+        reason = diagnosis.message if diagnosis is not None else _without_diagnosis(end)
         FAILURES.labels(seen.identity.engine_type.value, diagnosis.code if diagnosis is not None else "unknown").inc()
         self._reporter.report(
             replace(
@@ -139,7 +141,7 @@ class Jobs:
                 reason=reason,
                 exit_code=end.code,
                 oom_killed=end.oom_killed,
-                log_tail=tuple(lines[-LOG_TAIL_LINES:]),
+                log_tail=tuple(line[:LOG_LINE_CHARACTERS] for line in lines[-LOG_TAIL_LINES:]),
                 diagnosis=diagnosis,
                 restarts=restarts,
                 next_attempt_at=attempt.next_attempt_at,
@@ -222,6 +224,12 @@ class Jobs:
 def identity_of(spec: ContainerSpec, restarts: int = 0) -> Identity:
     """The identity that the labels of a container made from this spec will say."""
     return Identity(spec.model_id, spec.ordinal, spec.engine_type, spec.hash, restarts, spec.stop_timeout_s)
+
+
+def _without_diagnosis(end: Exit) -> str:
+    if end.code is None:
+        return "the engine is gone and its exit code is not known: its machine or its keeper ended with it"
+    return f"the engine ended with exit code {end.code}"
 
 
 def _standing(seen: Observed, state: ReplicaState) -> Standing:
