@@ -69,7 +69,13 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "staleness": lambda: _watch_staleness(bus),
     }
     try:
-        yield Service(name="gateway", http=_build_http(settings, gateway, projection, spool), tasks=tasks, drain=drain)
+        yield Service(
+            name="gateway",
+            http=_build_http(settings, gateway, projection, spool),
+            tasks=tasks,
+            drain=drain,
+            uvicorn_options=_uvicorn_options(settings),
+        )
     finally:
         client.close()
         spool.close()
@@ -108,6 +114,12 @@ def _build_http(settings: Settings, gateway: Gateway, projection: Projection, sp
         body_timeout_s=settings.body_timeout_s,
         stall_timeout_s=settings.client_stall_timeout_s,
     )
+
+
+def _uvicorn_options(settings: Settings) -> dict[str, object]:
+    """Off unless asked for: whoever may set the client's address can walk around a key's address list."""
+    trusted = settings.trusted_proxies
+    return {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
 
 
 def _limits(settings: Settings) -> Limits:

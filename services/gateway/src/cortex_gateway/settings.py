@@ -17,6 +17,8 @@ class Settings(ServiceSettings, service="gateway"):
     spool_max_bytes: int = Field(default=1024**3, ge=64 * 1024)
     spool_fsync: Literal["never", "interval", "always"] = "interval"
     """`interval` (each second) loses at most a second at a power failure; no policy loses anything at a kill."""
+    trusted_proxies: str = ""
+    """Addresses, comma-separated, whose X-Forwarded-For names the client; `*` trusts every peer, empty none."""
     max_body_bytes: int = Field(default=32 * 1024**2, ge=1024)
     max_response_bytes: int = Field(default=256 * 1024**2, ge=1024)
     """Largest answer that is not a stream."""

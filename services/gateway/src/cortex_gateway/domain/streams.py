@@ -128,7 +128,6 @@ class StreamLeveller:
             return self._summary()
         if payload == b"null":
             return None
-        self.events += 1
         try:
             head = _decode_head(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -137,6 +136,8 @@ class StreamLeveller:
         if error != b"null":
             self.fail(map_stream_error(error))
             return None
+        if head.choices:
+            self.events += 1
         return event if head.usage is None else self._on_usage(event, payload, head.usage, head.choices or [])
 
     def _on_usage(self, event: bytes, payload: bytes, usage: Usage, choices: list[_ChoiceHead]) -> bytes | None:
