@@ -53,11 +53,16 @@ class Registry:
                 task.result()
 
     async def kill(self) -> None:
-        """Cancel every task."""
-        for task in self.tasks:
-            task.cancel()
-        _, stuck = await asyncio.wait(self.tasks, timeout=10)
-        assert not stuck, [task.get_stack() for task in stuck]
+        """Cancel every task; more than once, because wait_for on Python 3.11 may swallow a cancellation."""
+        self.raise_if_dead()
+        running = set(self.tasks)
+        deadline = asyncio.get_running_loop().time() + 20
+        while running:
+            assert asyncio.get_running_loop().time() < deadline, running
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=1)
+        self.tasks = []
 
 
 async def eventually(condition: Callable[[], Any], timeout: float = 10.0) -> Any:

@@ -26,6 +26,7 @@ from cortex_registry.settings import Settings
 
 log = get_logger()
 SNAPSHOT_TIMEOUT_S = 30.0
+WATCH_TIMEOUT_S = 5.0
 RETRY_MAX_S = 10.0
 
 
@@ -47,15 +48,21 @@ class NatsMirror:
         return {key: _parse(kind, value) for key, value in values.items()}
 
     async def _snapshot(self, bucket: BucketSpec) -> dict[str, bytes]:
+        """Every value, by counting: nats-py's end-of-snapshot marker can overtake the messages it should follow."""
         if not self._bus.connected:
             raise TransientError("NATS is not connected")
-        kv = await self._bus.js.key_value(bucket.name)
-        watcher = await kv.watchall(ignore_deletes=True)
+        expected = (await self._bus.js.stream_info(f"KV_{bucket.name}")).state.messages
+        watcher = await (await self._bus.js.key_value(bucket.name)).watchall()
         values: dict[str, bytes] = {}
+        seen = 0
         try:
-            while (entry := await watcher.updates(timeout=SNAPSHOT_TIMEOUT_S)) is not None:
-                found = cast(KeyValue.Entry, entry)
-                values[found.key] = found.value or b""
+            while seen < expected:
+                entry = cast("KeyValue.Entry | None", await watcher.updates(timeout=WATCH_TIMEOUT_S))
+                if entry is None:
+                    continue
+                seen += 1
+                if entry.operation is None:
+                    values[entry.key] = entry.value or b""
         finally:
             await watcher.stop()
         return values
@@ -105,6 +112,7 @@ class Provisioner:
         self._bus = bus
         self._settings = settings
         self._generation = 0
+        self._sure = False
         self._wanted = asyncio.Event()
         self._wanted.set()
         bus.on_reconnect(self._on_reconnect)
@@ -115,7 +123,7 @@ class Provisioner:
 
     def readiness(self) -> str | None:
         """Why streams and buckets are not known to exist, or None."""
-        return "streams and buckets are not provisioned yet" if self._wanted.is_set() else None
+        return None if self._sure else "streams and buckets are not provisioned yet"
 
     async def run(self) -> None:
         """A task of the service."""
@@ -142,8 +150,11 @@ class Provisioner:
             replicas=settings.nats_replicas,
         )
         self._generation += 1
+        # Unless the connection was lost meanwhile: then what was made sure of may be gone again.
+        self._sure = not self._wanted.is_set()
 
     async def _on_reconnect(self) -> None:
+        self._sure = False
         self._wanted.set()
 
 

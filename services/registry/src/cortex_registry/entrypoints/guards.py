@@ -19,6 +19,7 @@ from cortex_registry.entrypoints.problems import problem
 
 log = get_logger()
 REQUEST_ID = "cortex.request_id"
+ADMIN = "/admin"
 _REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 
@@ -57,10 +58,10 @@ def _request_id(given: str | None) -> str:
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
-    route: Any = scope.get("route")
-    path = str(getattr(route, "path_format", "none"))
-    if path == "none" and not scope["path"].startswith("/admin"):
+    if not scope["path"].startswith(ADMIN):
         return  # health checks and scrapes say nothing about the API
+    route: Any = scope.get("route")
+    path = "none" if route is None else f"{ADMIN}{route.path_format}"
     method = scope["method"] if scope["method"] in _METHODS else "other"
     metrics.REQUESTS.labels(method, path, str(status)).inc()
     metrics.REQUEST_SECONDS.labels(path).observe(seconds)
@@ -74,7 +75,7 @@ class AdminToken:
         self._digest = hashlib.sha256(token.get_secret_value().encode()).digest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/admin"):
+        if scope["type"] != "http" or not scope["path"].startswith(ADMIN):
             await self._app(scope, receive, send)
             return
         if self._allowed(Headers(scope=scope).get("authorization")):

@@ -7,7 +7,7 @@ from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 
 from cortex_kit.ops import ops_router
-from cortex_registry.entrypoints.guards import AdminToken, BodyLimit, RequestContext
+from cortex_registry.entrypoints.guards import ADMIN, AdminToken, BodyLimit, RequestContext
 from cortex_registry.entrypoints.problems import install_problem_handlers
 
 DESCRIPTION = (
@@ -27,7 +27,7 @@ def create_app(
     # The guard above refuses; this only tells OpenAPI how to sign in.
     bearer = Depends(HTTPBearer(auto_error=False, description="The admin token"))
     for router in routers:
-        app.include_router(router, prefix="/admin", dependencies=[bearer])
+        app.include_router(router, prefix=ADMIN, dependencies=[bearer])
     app.include_router(ops_router(readiness))
     install_problem_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)

@@ -138,10 +138,14 @@ class Relay:
         for key in ids:
             document = documents.get(key)
             if document is None:
-                await self._mirror.delete(aggregate, key)
+                await self._delete(aggregate, key)
             else:
                 await self._mirror.put(aggregate, key, document)
-            metrics.MIRROR_WRITES.labels(aggregate.value, "delete" if document is None else "put").inc()
+                metrics.MIRROR_WRITES.labels(aggregate.value, "put").inc()
+
+    async def _delete(self, aggregate: Aggregate, key: str) -> None:
+        await self._mirror.delete(aggregate, key)
+        metrics.MIRROR_WRITES.labels(aggregate.value, "delete").inc()
 
     async def _republish(self, session: OutboxSession, reason: str) -> None:
         """Make both buckets equal to Postgres, whatever they held."""
@@ -151,14 +155,17 @@ class Relay:
             for key, version in plan.ahead.items():
                 log.warning("stored_version_ahead", aggregate=aggregate.value, key=key, version=version)
                 await session.raise_version(aggregate, key, version)
-            changed = [*plan.puts, *plan.ahead, *plan.deletes]
-            await self._write_documents(session, aggregate, changed)
+            for key in plan.deletes:
+                await self._delete(aggregate, key)
+            changed = [*plan.puts, *plan.ahead]
             if changed:
+                await self._write_documents(session, aggregate, changed)
+            if changed or plan.deletes:
                 log.info(
                     "republished",
                     aggregate=aggregate.value,
                     reason=reason,
-                    puts=len(plan.puts) + len(plan.ahead),
+                    puts=len(changed),
                     deletes=len(plan.deletes),
                 )
         metrics.REPUBLISHED.labels(reason).inc()
