@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from cortex_contracts.base import NodeId
 from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1
@@ -43,18 +44,18 @@ HUB_CACHE_IN_CONTAINER = "/root/.cache/huggingface"
 
 def new_runtime(settings: Settings) -> EngineRuntime:
     """The runtime that the settings name; also for the one-shot command."""
+    return _new_engines(settings)[0]
+
+
+def _new_engines(settings: Settings) -> tuple[EngineRuntime, EngineCatalog]:
     if settings.runtime == "docker":
+        engine = DockerEngine(settings.docker_url)
         place = DockerPlace(settings.docker_network, settings.docker_publish, settings.node)
-        return DockerRuntime(DockerEngine(settings.docker_url), place)
-    return ProcessRuntime(settings.state_dir.absolute(), os.environ, log_bytes=settings.engine_log_bytes)
-
-
-def _new_catalog(settings: Settings) -> EngineCatalog:
-    if settings.runtime == "docker":
         images = {EngineType.LLAMACPP: settings.llamacpp_image, EngineType.VLLM: settings.vllm_image}
-        return DockerCatalog(DockerEngine(settings.docker_url), images)
+        return DockerRuntime(engine, place), DockerCatalog(engine, images)
     configured = {EngineType.LLAMACPP: settings.llama_server, EngineType.VLLM: settings.vllm}
-    return ProcessCatalog(configured, os.environ)
+    runtime = ProcessRuntime(settings.state_dir.absolute(), os.environ, log_bytes=settings.engine_log_bytes)
+    return runtime, ProcessCatalog(configured, os.environ)
 
 
 def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
@@ -97,9 +98,21 @@ class Secrets:
         return environment
 
 
-@asynccontextmanager
-async def build(settings: Settings) -> AsyncGenerator[Service]:
-    """Wire the service. Engines outlive it: nothing here stops one."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What lives as long as the service."""
+
+    bus: Bus
+    models: KVView[ModelDocumentV1]
+    replicas: KVView[ReplicaDocumentV1]
+    lease: Lease
+    runtime: EngineRuntime
+    reporter: Reporter
+    reconciler: Reconciler
+    node: NodeReporter
+
+
+def _wire(settings: Settings) -> _Parts:
     node = NodeId(settings.node)
     clock = SystemClock()
     bus = Bus(settings.nats_url, name=f"orchestrator-{settings.instance}")
@@ -107,47 +120,49 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     replicas = KVView(bus, REPLICAS, ReplicaDocumentV1)
     lease = Lease(bus, f"orchestrator.{node}", holder=settings.instance, ttl_s=settings.lease_ttl_s)
     events = EventPublisher(bus, source=f"cortex/orchestrator/{settings.instance}", clock=clock)
-    runtime = new_runtime(settings)
+    runtime, catalog = _new_engines(settings)
     gpus = gpu_probe()
-
     reporter = Reporter(KVStore[ReplicaDocumentV1](bus, REPLICAS), events, clock, node=node, runtime=runtime.kind)
     backoff = BackoffPolicy(settings.backoff_first_s, settings.backoff_max_s, settings.stable_s)
     jobs = Jobs(runtime, reporter, clock, JobSettings(node, settings.drain_s, backoff, Secrets(settings, models).of))
-    specs = SpecSource(_new_catalog(settings), _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
+    specs = SpecSource(catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
     world = World(models, replicas, lease, lambda: bus.connected, clock)
     reconciler = Reconciler(world, runtime, specs, reporter, jobs, Timing(settings.resync_s, settings.absence_grace_s))
     node_store = KVStore[NodeDocumentV1](bus, NODES)
     node_reporter = NodeReporter(lambda: describe(node, runtime.kind, gpus), node_store, events, lease)
+    return _Parts(bus, models, replicas, lease, runtime, reporter, reconciler, node_reporter)
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncGenerator[Service]:
+    """Wire the service. Engines outlive it: nothing here stops one."""
+    parts = _wire(settings)
     broker = new_broker(settings.nats_url, name=f"orchestrator-rpc-{settings.instance}")
-    bind(broker, runtime, node)
+    bind(broker, parts.runtime, NodeId(settings.node))
 
     async def on_reconnect() -> None:
-        reconciler.reconnected()
-        node_reporter.reconnected()
+        parts.reconciler.reconnected()
+        parts.node.reconnected()
 
     async def drain() -> None:
         """Let the last reports out; the engines stay."""
-        await reporter.flushed(DRAIN_S)
+        await parts.reporter.flushed(DRAIN_S)
 
-    models.on_change(lambda _: reconciler.hint())
-    bus.on_reconnect(on_reconnect)
-    readiness = {
-        "nats": bus.readiness,
-        "models": models.readiness,
-        "replicas": replicas.readiness,
-        "reconciler": reconciler.readiness,
-    }
+    parts.models.on_change(lambda _: parts.reconciler.hint())
+    parts.bus.on_reconnect(on_reconnect)
+    checked = {"nats": parts.bus, "models": parts.models, "replicas": parts.replicas, "reconciler": parts.reconciler}
+    readiness = {name: part.readiness for name, part in checked.items()}
     tasks = {
-        "bus": bus.run,
-        "models": models.run,
-        "replicas": replicas.run,
-        "lease": lease.run,
-        "reporter": reporter.run,
-        "reconciler": reconciler.run,
-        "node": node_reporter.run,
-        "broker": lambda: run_broker(broker, bus),
+        "bus": parts.bus.run,
+        "models": parts.models.run,
+        "replicas": parts.replicas.run,
+        "lease": parts.lease.run,
+        "reporter": parts.reporter.run,
+        "reconciler": parts.reconciler.run,
+        "node": parts.node.run,
+        "broker": lambda: run_broker(broker, parts.bus),
     }
     try:
         yield Service("orchestrator", ops_app("Cortex orchestrator", readiness), tasks, drain)
     finally:
-        await runtime.close()
+        await parts.runtime.close()

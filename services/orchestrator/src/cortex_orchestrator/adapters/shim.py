@@ -73,6 +73,11 @@ class BoundedLog:
         self._size = self._stream.tell()
 
     def write(self, data: bytes) -> None:
+        """Append, in pieces that fit into one file."""
+        for start in range(0, len(data), self._limit):
+            self._append(data[start : start + self._limit])
+
+    def _append(self, data: bytes) -> None:
         if self._size + len(data) > self._limit:
             self._stream.close()
             self._path.replace(self._path.with_name(self._path.name + ".1"))
