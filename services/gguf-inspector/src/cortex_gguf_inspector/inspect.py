@@ -13,8 +13,9 @@ from cortex_gguf_inspector.header import Header
 from cortex_gguf_inspector.limits import Limits
 from cortex_gguf_inspector.paths import ModelsRoot, parse_client_path
 from cortex_gguf_inspector.reader import read_header
+from cortex_gguf_inspector.sniff import MAGIC
 from cortex_gguf_inspector.splits import SplitName, check_parts, choose_model, missing_parts, split_of
-from cortex_gguf_inspector.window import FileSource
+from cortex_gguf_inspector.window import FileSource, Source
 
 
 def inspect_model(root: Path, path: str, limits: Limits | None = None) -> InspectResultV1:
@@ -28,7 +29,7 @@ def inspect_model(root: Path, path: str, limits: Limits | None = None) -> Inspec
     limits = limits or Limits()
     models, asked = ModelsRoot(root), parse_client_path(path)
     file = asked / choose_model(models.names(asked, limits.folder_entries)) if models.is_folder(asked) else asked
-    headers = _read_set(models, file, limits)
+    headers = read_set(models, file, limits)
     return InspectResultV1(path=str(file), gguf=describe(str(file), headers))
 
 
@@ -44,9 +45,15 @@ def inspect_file(path: Path | str, limits: Limits | None = None) -> InspectResul
     return InspectResultV1(path=found, gguf=result.gguf.model_copy(update={"path": found}))
 
 
-def _read_set(models: ModelsRoot, file: PurePosixPath, limits: Limits) -> list[Header]:
+def read_set(models: ModelsRoot, file: PurePosixPath, limits: Limits) -> list[Header]:
+    """The checked headers of a model in one file, or of all parts of the set that the file opens.
+
+    Raises:
+        GgufError: as `inspect_model`.
+    """
     deadline = time.monotonic() + limits.time_budget_s
-    first = _read(models, file, limits)
+    first = read_file(models, file, limits)
+    check_not_concatenated(models, file, first)
     split = split_of(file.name, first, limits.split_parts)
     if split is None:
         return [first]
@@ -60,7 +67,7 @@ def _read_set(models: ModelsRoot, file: PurePosixPath, limits: Limits) -> list[H
         )
         name = split.name_of(part)
         try:
-            headers.append(_read(models, file.with_name(name), left))
+            headers.append(read_file(models, file.with_name(name), left))
         except GgufError as error:
             raise error.about_part(name) from error
     check_parts(split, headers)
@@ -74,7 +81,12 @@ def _check_all_there(models: ModelsRoot, file: PurePosixPath, split: SplitName) 
         raise missing_parts(missing, split.count)
 
 
-def _read(models: ModelsRoot, path: PurePosixPath, limits: Limits) -> Header:
+def read_file(models: ModelsRoot, path: PurePosixPath, limits: Limits) -> Header:
+    """The checked header of one file, whatever it is.
+
+    Raises:
+        GgufError: the path or the file is refused, or the file changed meanwhile.
+    """
     with models.open_file(path) as descriptor:
         try:
             source = FileSource(descriptor)
@@ -87,3 +99,38 @@ def _read(models: ModelsRoot, path: PurePosixPath, limits: Limits) -> Header:
         message = "the file changed its size while it was read: try again when the copy is complete"
         raise GgufError(GgufErrorCode.TRUNCATED, message)
     return header
+
+
+def data_end(header: Header) -> int:
+    """Offset at which the tensor data end, without padding."""
+    return header.data_offset + max((tensor.offset + tensor.size for tensor in header.tensors), default=0)
+
+
+def next_magic(source: Source, header: Header, base: int = 0) -> int | None:
+    """Where another GGUF file begins behind this one inside the same file: parts were put together with `cat`."""
+    end = data_end(header)
+    padded = -(-end // header.alignment) * header.alignment
+    for offset in (padded, end):
+        if source.read_at(base + offset, len(MAGIC)) == MAGIC:
+            return base + offset
+    return None
+
+
+def check_not_concatenated(models: ModelsRoot, file: PurePosixPath, header: Header) -> None:
+    """Refuse a file that holds part 1 of a split set and behind it the next part.
+
+    Raises:
+        GgufError: `split_concatenated`; the text says how to make a valid file of it.
+    """
+    count = header.integer("split.count") or 0
+    if count <= 1 or header.file_size <= data_end(header):
+        return
+    with models.open_file(file) as descriptor:
+        if next_magic(FileSource(descriptor), header) is None:
+            return
+    message = (
+        f"{file.name} is {count} parts of a split model put together with 'cat', which gives no valid file: only part 1 "
+        f"would be seen. Run 'cortex gguf merge {file.name}', which makes one model of it, or put the original parts "
+        "into one folder and give part 1"
+    )
+    raise GgufError(GgufErrorCode.SPLIT_CONCATENATED, message)

@@ -61,6 +61,17 @@ class ModelsRoot:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def open_folder(self, path: PurePosixPath) -> Generator[int]:
+        """A descriptor of a folder below the root, closed on exit; for work relative to it."""
+        descriptor = self._open(path)
+        try:
+            if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise GgufError(GgufErrorCode.NOT_A_REGULAR_FILE, f"{self._shown(path)} is a file, not a folder")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def is_folder(self, path: PurePosixPath) -> bool:
         """True for a folder, False for a regular file; anything else is refused."""
         descriptor = self._open(path)

@@ -1,7 +1,7 @@
 """Split sets: `<prefix>-00001-of-00003.gguf`. Pure: names and headers in, refusals out."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
@@ -9,6 +9,7 @@ from cortex_gguf_inspector.header import Header
 
 SPLIT_NAME = re.compile(r"(?P<prefix>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 SHOWN_NAMES = 8
+MAX_JOIN_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +69,118 @@ def missing_parts(missing: Sequence[str], count: int) -> GgufError:
     return GgufError(GgufErrorCode.SPLIT_INCOMPLETE, message)
 
 
+@dataclass(frozen=True, slots=True)
+class SetReport:
+    """What the headers of a set's parts say about it; file names of the set as keys."""
+
+    foreign: Mapping[str, str]
+    tensors: int
+    tensors_expected: int | None
+
+    @property
+    def problem(self) -> str | None:
+        """The first reason why the parts are not one whole model."""
+        for name, why in self.foreign.items():
+            return f"{name} {why}"
+        if self.tensors_expected is not None and self.tensors_expected != self.tensors:
+            return f"the parts hold {self.tensors} tensors, but part 1 announces {self.tensors_expected}"
+        return None
+
+
+def compare_parts(split: SplitName, headers: Mapping[int, Header]) -> SetReport:
+    """Compare the parts of a set (part number from 1 -> header; some may be missing) with each other."""
+    foreign: dict[str, str] = {}
+    names: dict[str, int] = {}
+    reference = headers.get(1)
+    announced = None if reference is None else reference.integer("split.tensors.count")
+    for number, header in sorted(headers.items()):
+        why = _foreign(split, number, header, reference)
+        repeated = names.keys() & {tensor.name for tensor in header.tensors}
+        if why is None and repeated:
+            first = min(repeated)
+            why = f"repeats tensor {first!a} of part {names[first]}"
+        if why is not None:
+            foreign[split.name_of(number)] = why
+            continue
+        names.update((tensor.name, number) for tensor in header.tensors)
+    return SetReport(foreign, len(names), announced)
+
+
+def _foreign(split: SplitName, number: int, header: Header, reference: Header | None) -> str | None:
+    said = ((header.integer("split.no") or 0) + 1, header.integer("split.count"))
+    if said != (number, split.count):
+        return f"says it is part {said[0]} of {said[1] or 1}"
+    if reference is None or reference is header:
+        return None
+    for key in ("split.tensors.count", "general.architecture", "general.name"):
+        ours, theirs = reference.metadata.get(key), header.metadata.get(key)
+        if theirs is not None and theirs != ours:
+            return f"has {key} {str(theirs)[:64]!a}, part 1 has {str(ours)[:64]!a}"
+    return None
+
+
 def check_parts(split: SplitName, headers: Sequence[Header]) -> None:
     """Check that all parts belong to one model and hold all of its tensors.
 
     Raises:
         GgufError: parts of different models are mixed, or tensors are missing or repeated.
     """
-    for number, header in enumerate(headers, start=1):
-        said = ((header.integer("split.no") or 0) + 1, header.integer("split.count"))
-        if said != (number, split.count):
-            message = (
-                f"{split.name_of(number)} says it is part {said[0]} of {said[1] or 1}: parts of two sets are mixed"
-            )
-            raise GgufError(GgufErrorCode.CORRUPT, message)
-    names: set[str] = set()
-    for number, header in enumerate(headers, start=1):
-        repeated = names.intersection(tensor.name for tensor in header.tensors)
-        if repeated:
-            message = f"{split.name_of(number)} repeats tensor {min(repeated)!a}: parts of two models are mixed"
-            raise GgufError(GgufErrorCode.CORRUPT, message)
-        names.update(tensor.name for tensor in header.tensors)
-    expected = headers[0].integer("split.tensors.count")
-    if expected is not None and expected != len(names):
-        message = f"the parts hold {len(names)} tensors, but part 1 announces {expected}: parts of two models are mixed"
-        raise GgufError(GgufErrorCode.CORRUPT, message)
+    problem = compare_parts(split, dict(enumerate(headers, start=1))).problem
+    if problem is not None:
+        raise GgufError(GgufErrorCode.CORRUPT, f"{problem}: parts of two models are mixed")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinName:
+    """A file name of a model that was cut into pieces of bytes, e.g. `model.gguf.part1of2`; parts count from 0."""
+
+    target: str
+    """Name of the whole file."""
+    style: str
+    """What parts of one set have in common beside the target."""
+    part: int
+    count: int | None
+
+
+JOIN_NAMES = (
+    re.compile(r"(?P<target>.+\.gguf)\.part(?P<part>\d{1,4})of(?P<count>\d{1,4})", re.IGNORECASE),
+    re.compile(r"(?P<target>.+\.gguf)\.part-?(?P<letters>[a-z]{1,2})"),
+    re.compile(r"(?P<target>.+\.gguf)-split-(?P<letters>[a-z]{1,2})"),
+    re.compile(r"(?P<target>.+\.gguf)\.part[-_]?(?P<part>\d{1,5})"),
+    re.compile(r"(?P<target>.+\.gguf)\.(?P<part>\d{3})"),
+)
+
+
+def parse_join_name(name: str) -> JoinName | None:
+    """The byte-wise set a file name belongs to; None when it is not the name of such a part."""
+    for style, pattern in enumerate(JOIN_NAMES):
+        match = pattern.fullmatch(name)
+        if match is None:
+            continue
+        fields = match.groupdict()
+        count = int(fields["count"]) if fields.get("count") else None
+        if letters := fields.get("letters"):
+            number = 0
+            for letter in letters:
+                number = number * 26 + ord(letter) - ord("a")
+            return JoinName(match["target"], f"{style}:{len(letters)}", number, None)
+        return JoinName(match["target"], f"{style}:{count}", int(match["part"]) - (1 if count else 0), count)
+    return None
+
+
+def order_join_parts(names: Iterable[str]) -> tuple[list[str], list[int]]:
+    """The parts of one byte-wise set in order, and the numbers (from 0) of those that are missing between or after them.
+
+    A last part that is missing without its number being known shows in the header: the tensors end past the file.
+    """
+    numbered = {parsed.part: (name, parsed) for name in names if (parsed := parse_join_name(name)) is not None}
+    first = 1 if 0 not in numbered and all(parsed.count is None for _, parsed in numbered.values()) else 0
+    if any(parsed.style.startswith(("1:", "2:")) for _, parsed in numbered.values()):
+        first = 0
+    counts = [parsed.count for _, parsed in numbered.values() if parsed.count is not None]
+    last = max([*numbered, *(count - 1 for count in counts)], default=-1)
+    missing = [number for number in range(first, min(last, first + MAX_JOIN_PARTS) + 1) if number not in numbered]
+    return [numbered[number][0] for number in sorted(numbered)], missing
 
 
 def choose_model(names: Iterable[str]) -> str:
