@@ -198,7 +198,7 @@ async def test_a_crash_keeps_its_exit_code_and_its_output(bench: Bench) -> None:
 
 async def test_the_want_of_memory_is_told_from_other_kills(bench: Bench) -> None:
     if bench.name == "process":
-        pytest.skip("a process has no limit of its own: the kernel's counter is tested with the shim")
+        pytest.skip("a process has no memory limit of its own that a test could run into")
     spec, _ = await _run(bench, "oom", memory_bytes=48 * 1024 * 1024)
     seen = await _ended(bench, spec)
     assert seen.exit is not None
