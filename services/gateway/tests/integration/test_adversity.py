@@ -20,7 +20,7 @@ async def test_a_client_that_hangs_up_is_charged_for_what_it_got(world, llama):
     async with world.client(secret) as client:
         whole = await client.chat.completions.create(model=llama.alias, messages=MESSAGES, max_tokens=1)
         stream = await client.chat.completions.create(
-            model=llama.alias, messages=MESSAGES, max_tokens=1500, stream=True
+            model=llama.alias, messages=MESSAGES, max_tokens=800, stream=True, extra_body={"ignore_eos": True}
         )
         async for chunk in stream:
             got += bool(chunk.choices[0].delta.content)
@@ -43,7 +43,7 @@ async def test_a_client_that_hangs_up_before_the_answer_is_recorded(world, llama
         with pytest.raises(httpx.ReadTimeout):
             await http.post(
                 "/v1/chat/completions",
-                json={"model": llama.alias, "messages": MESSAGES, "max_tokens": 200},
+                json={"model": llama.alias, "messages": MESSAGES, "max_tokens": 300, "ignore_eos": True},
                 headers={"authorization": f"Bearer {secret}"},
                 timeout=0.5,
             )
@@ -174,7 +174,9 @@ async def test_a_killed_gateway_loses_no_record_and_repeats_none(new_world, nats
 async def test_sigterm_lets_a_stream_finish_and_refuses_new_requests(world, llama):
     secret = await world.serve(llama)
     async with world.client(secret) as client:
-        stream = await client.chat.completions.create(model=llama.alias, messages=MESSAGES, max_tokens=60, stream=True)
+        stream = await client.chat.completions.create(
+            model=llama.alias, messages=MESSAGES, max_tokens=60, stream=True, extra_body={"ignore_eos": True}
+        )
         chunks = aiter(stream)
         await anext(chunks)
         world.gateway.signal(signal.SIGTERM)

@@ -10,6 +10,8 @@ from cortex_contracts.enums import UsageOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 MESSAGES = [{"role": "user", "content": "Say hello."}]
+TO_THE_END = {"ignore_eos": True}
+"""A request of n tokens gets n tokens, whatever the small model would say."""
 
 
 async def test_chat_answers_and_its_usage_is_recorded(world, llama):
@@ -60,7 +62,9 @@ async def test_a_stream_with_usage_reports_what_is_recorded(world, llama):
 async def test_a_stream_without_usage_shows_none_but_records_it(world, llama):
     secret = await world.serve(llama)
     async with world.client(secret) as client:
-        stream = await client.chat.completions.create(model=llama.alias, messages=MESSAGES, max_tokens=8, stream=True)
+        stream = await client.chat.completions.create(
+            model=llama.alias, messages=MESSAGES, max_tokens=8, stream=True, extra_body=TO_THE_END
+        )
         chunks = [chunk async for chunk in stream]
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
     [record] = await world.usage(1)
@@ -74,7 +78,13 @@ async def test_completions_stream_has_one_usage_chunk_or_none(world, llama, want
     options = {"stream_options": {"include_usage": True}} if wants_usage else {}
     async with world.client(secret) as client:
         stream = await client.completions.create(
-            model=llama.alias, prompt=["hi", "hello there my friend"], max_tokens=3, n=2, stream=True, **options
+            model=llama.alias,
+            prompt=["hi", "hello there my friend"],
+            max_tokens=3,
+            n=2,
+            stream=True,
+            extra_body=TO_THE_END,
+            **options,
         )
         chunks = [chunk async for chunk in stream]
     told = [chunk.usage for chunk in chunks if chunk.usage is not None]
@@ -94,6 +104,7 @@ async def test_several_chat_choices_are_summed(world, llama):
             messages=MESSAGES,
             max_tokens=3,
             n=2,
+            extra_body=TO_THE_END,
             stream=True,
             stream_options={"include_usage": True},
         )
@@ -107,8 +118,10 @@ async def test_several_chat_choices_are_summed(world, llama):
 async def test_an_alias_and_defaults_reach_the_engine(world, llama):
     secret = await world.serve(llama, aliases=("gpt-nice",), request_defaults={"max_tokens": 3})
     async with world.client(secret) as client:
-        answer = await client.chat.completions.create(model="gpt-nice", messages=MESSAGES)
-        explicit = await client.chat.completions.create(model="gpt-nice", messages=MESSAGES, max_tokens=5)
+        answer = await client.chat.completions.create(model="gpt-nice", messages=MESSAGES, extra_body=TO_THE_END)
+        explicit = await client.chat.completions.create(
+            model="gpt-nice", messages=MESSAGES, max_tokens=5, extra_body=TO_THE_END
+        )
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 3
     assert explicit.usage is not None
