@@ -3,6 +3,7 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -23,12 +24,14 @@ INSTALLED = postgres_binaries.discover()
 
 
 @pytest.fixture(params=INSTALLED, ids=lambda item: f"postgres-{item.major}")
-def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> postgres_binaries.Binaries:
     monkeypatch.setattr(postgres_binaries, "discover", lambda: [request.param])
     return request.param
 
 
-async def test_postgres_keeps_its_data_over_a_stop_and_a_kill(installation, tmp_path: Path) -> None:
+async def test_postgres_keeps_its_data_over_a_stop_and_a_kill(
+    installation: postgres_binaries.Binaries, tmp_path: Path
+) -> None:
     home = Home(tmp_path / "home")
     home.prepare()
     port = assign(["postgres"], {})["postgres"]
@@ -147,7 +150,7 @@ async def _value(url: str, query: str) -> object:
         await connection.close()
 
 
-async def _until(condition, seconds: float = 20) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.05)

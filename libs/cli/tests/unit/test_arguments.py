@@ -1,9 +1,11 @@
+from typing import Any
+
 import pytest
 
 from cortex_cli.arguments import find_key, find_model, model_body, parse_assignments
 from cortex_cli.errors import CliError, ExitCode
 
-MODELS = [
+MODELS: list[dict[str, Any]] = [
     {"id": "1", "name": "small", "served_model_name": "small", "aliases": ["tiny"]},
     {"id": "2", "name": "big", "served_model_name": "org/big", "aliases": []},
     {"id": "3", "name": "org/big", "served_model_name": "other"},

@@ -18,7 +18,9 @@ from cortex_cli.stack.backoff import DELAYS_S, GIVE_UP_AFTER, STABLE_AFTER_S, de
         pytest.param(GIVE_UP_AFTER - 2, 0.2, False, DELAYS_S[3], GIVE_UP_AFTER - 1, False, id="but not too early"),
     ],
 )
-def test_restart_decisions(streak, uptime_s, was_ready, delay_s, next_streak, give_up) -> None:
+def test_restart_decisions(
+    streak: int, uptime_s: float, was_ready: bool, delay_s: float, next_streak: int, give_up: bool
+) -> None:
     decision = decide(streak=streak, uptime_s=uptime_s, how="ended with code 1", was_ready=was_ready)
     assert (decision.delay_s, decision.streak, decision.give_up) == (delay_s, next_streak, give_up)
     assert decision.reason.startswith("ended with code 1 after")

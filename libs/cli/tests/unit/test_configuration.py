@@ -11,7 +11,7 @@ from cortex_cli.stack.secrets import Secrets
 from cortex_contracts.subjects import EVENT_SUBJECTS
 
 SECRETS = Secrets(*("abcdefgh" * 4 + str(n) for n in range(5)))
-PORTS = dict(zip((*services.SERVICES, "nats", "postgres"), range(21000, 21007), strict=True))
+PORTS: dict[str, int] = dict(zip((*services.SERVICES, "nats", "postgres"), range(21000, 21007), strict=True))
 
 
 def test_nats_listens_on_loopback_syncs_always_and_knows_two_users() -> None:
@@ -56,14 +56,14 @@ def test_secrets_are_in_no_repr() -> None:
 @pytest.mark.parametrize(
     ("remembered", "taken", "expected"),
     [
-        pytest.param({}, set(), {"a": 1, "b": 2}, id="new ports"),
-        pytest.param({"a": 7, "b": 8}, set(), {"a": 7, "b": 8}, id="remembered ones are kept"),
+        pytest.param({}, set[int](), {"a": 1, "b": 2}, id="new ports"),
+        pytest.param({"a": 7, "b": 8}, set[int](), {"a": 7, "b": 8}, id="remembered ones are kept"),
         pytest.param({"a": 7, "b": 8}, {7}, {"a": 1, "b": 8}, id="a taken one is replaced"),
-        pytest.param({"a": 7, "b": 7}, set(), {"a": 7, "b": 1}, id="never twice the same"),
+        pytest.param({"a": 7, "b": 7}, set[int](), {"a": 7, "b": 1}, id="never twice the same"),
         pytest.param({"a": 9}, {1}, {"a": 2, "b": 3}, id="a reserved one is not used"),
     ],
 )
-def test_ports_are_remembered_while_free(remembered, taken, expected) -> None:
+def test_ports_are_remembered_while_free(remembered: dict[str, int], taken: set[int], expected: dict[str, int]) -> None:
     given = ports.assign(
         ("a", "b"), remembered, reserved=[9], free=lambda port: port not in taken, candidates=range(1, 7)
     )
@@ -96,14 +96,14 @@ SYSTEM, WHEEL = Binaries(Path("/usr/lib/postgresql/15/bin"), 15), Binaries(Path(
         pytest.param([SYSTEM, WHEEL], 18, WHEEL, id="existing data decides"),
     ],
 )
-def test_which_postgres_runs(available, data, expected) -> None:
+def test_which_postgres_runs(available: list[Binaries], data: int | None, expected: Binaries) -> None:
     assert choose(available, data) is expected
 
 
 @pytest.mark.parametrize(
     ("available", "data", "text"), [([], None, "no PostgreSQL"), ([SYSTEM], 18, "made by PostgreSQL 18")]
 )
-def test_without_a_fitting_postgres_it_says_so(available, data, text: str) -> None:
+def test_without_a_fitting_postgres_it_says_so(available: list[Binaries], data: int | None, text: str) -> None:
     with pytest.raises(StackError, match=text):
         choose(available, data)
 

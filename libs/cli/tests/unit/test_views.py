@@ -75,7 +75,7 @@ def test_the_summary_can_be_pasted() -> None:
         ("loading", 0.0, 0.0, "model_not_ready"),
     ],
 )
-def test_when_waiting_for_a_model_ends(state, failed_for_s: float, left_s: float, code: str | None) -> None:
+def test_when_waiting_for_a_model_ends(state: str | None, failed_for_s: float, left_s: float, code: str | None) -> None:
     model = {"name": "m", "state": state, "reason": "because", "desired_state": "running"}
     if code is None:
         assert judge(model, failed_for_s=failed_for_s, left_s=left_s) is None

@@ -40,5 +40,6 @@ async def _exchange(port: int, request: bytes) -> bytes:
                 return await reader.readline()
             finally:
                 writer.close()
+                await writer.wait_closed()
     except (OSError, TimeoutError, ValueError):
         return b""

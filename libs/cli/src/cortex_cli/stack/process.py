@@ -16,6 +16,7 @@ from cortex_cli.stack.records import ProcessRecords
 
 _PROBE_EVERY_S = 0.1
 _PROBE_CALM_S = 2.0
+_PROBE_ENDS_S = 2.0
 _KILL_PATIENCE_S = 5.0
 _HURRIED_S = 0.5
 
@@ -122,7 +123,7 @@ class SupervisedProcess:
                 )
                 streak = decision.streak
                 self._on_death(decision)
-                await self._pause(decision.delay_s)
+                await _wait_at_most(self._stop, decision.delay_s)
         finally:
             self._phase = Phase.STOPPED if self._failure is None else Phase.FAILED
             self._ended.set()
@@ -163,32 +164,29 @@ class SupervisedProcess:
         self._phase = Phase.STARTING
         if self._stop.is_set():  # asked to stop while it was being started
             self._send(signal.SIGTERM)
-        watcher = asyncio.create_task(self._watch_readiness(), name=f"{self._spec.name} readiness")
+        ended = asyncio.Event()
+        watcher = asyncio.create_task(self._watch_readiness(ended), name=f"{self._spec.name} readiness")
         try:
             return backoff.describe_exit(await process.wait())
         finally:
             self._send(signal.SIGKILL)  # only when this task is cancelled: the process has ended otherwise
+            ended.set()
+            await asyncio.wait([watcher], timeout=_PROBE_ENDS_S)  # a connection cut in the middle could leak
             watcher.cancel()
-            await asyncio.wait([watcher])
             self._process = None
             self._records.remove(self._spec.name)
 
-    async def _watch_readiness(self) -> None:
-        while True:
+    async def _watch_readiness(self, ended: asyncio.Event) -> None:
+        while not ended.is_set():
             ready = await self._spec.ready()
+            if ended.is_set():
+                return
             if ready:
                 self._phase = Phase.READY
                 self._ready_once.set()
             elif self._phase is Phase.READY:
                 self._phase = Phase.NOT_READY
-            await asyncio.sleep(_PROBE_CALM_S if ready else _PROBE_EVERY_S)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
+            await _wait_at_most(ended, _PROBE_CALM_S if ready else _PROBE_EVERY_S)
 
     def _send(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -205,6 +203,14 @@ class SupervisedProcess:
         except TimeoutError:
             pass
         return self._ended.is_set()
+
+
+async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 async def _first_of(*events: asyncio.Event) -> None:

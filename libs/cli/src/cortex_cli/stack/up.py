@@ -67,8 +67,8 @@ def _handle_signals(session: asyncio.Task[None], watch: Supervisor, view: View) 
             view.say("hurrying")
             return
         stopping.set()
-        view.say("stopping (once more to hurry)")
         session.cancel()
+        view.say("stopping (once more to hurry)")
 
     for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:  # nohup
@@ -83,7 +83,7 @@ async def _session(home: Home, watch: Supervisor, view: View, *, with_demo: bool
             async with admin_api(Endpoint(stack.registry_url, stack.secrets.admin_token)) as api:
                 found = await _introduce(home, stack, api, view, with_demo=with_demo)
                 ready.write(home.ready, found)
-                view.console.print(summary(found), markup=False, highlight=False, soft_wrap=True)
+                view.write(summary(found))
                 view.say(f"ready: {home.ready}")
                 await _show_status(stack, api, view)
         finally:
@@ -118,13 +118,13 @@ async def _show_demo(stack: EmbeddedStack, api: AdminApi, view: View, key: str) 
     begun = time.monotonic()
     await until_running(api, await demo.start(api), timeout=_DEMO_S)
     view.step(demo.MODEL, time.monotonic() - begun)
-    view.console.print(f"\n> {demo.PROMPT}", markup=False, highlight=False)
+    view.write(f"\n> {demo.PROMPT}")
     first: float | None = None
     async with gateway_api(Endpoint(stack.gateway_url, key)) as gateway:
         async for piece in demo.answer(gateway):
             first = view.elapsed if first is None else first
-            view.console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
-    view.console.print("\n")
+            view.write(piece, end="")
+    view.write("\n")
     if first is not None:
         view.say(f"first token {first:.1f} s after the start of the command")
 

@@ -1,5 +1,6 @@
 """How `cortex up` talks to people: steps, summary, live status."""
 
+import contextlib
 import time
 from datetime import datetime
 
@@ -28,10 +29,15 @@ class View:
         """Seconds since the command began."""
         return time.monotonic() - self._begun
 
+    def write(self, text: str = "", end: str = "\n") -> None:
+        """Text as it is. Once nobody reads it any more (closed pipe or terminal) the stack runs on silently."""
+        with contextlib.suppress(OSError, SystemExit):  # rich turns a broken pipe into an exit
+            self.console.print(text, end=end, markup=False, highlight=False, soft_wrap=True)
+
     def say(self, text: str) -> None:
         """A line with the time: of day without a terminal, since the start with one."""
         stamp = f"{self.elapsed:6.1f}s" if self.is_terminal else datetime.now().astimezone().isoformat("T", "seconds")
-        self.console.print(f"{stamp}  {text}", markup=False, highlight=False)
+        self.write(f"{stamp}  {text}")
 
     def step(self, name: str, seconds: float) -> None:
         """A step that is done."""
