@@ -186,9 +186,11 @@ async def run_broker(broker: NatsBroker, bus: Bus, consumers: Sequence[ConsumerS
             await reconnected.wait()
             reconnected.clear()
             try:
-                await asyncio.wait_for(bus.wait_provisioned(consumers=consumers), timeout=10)
+                async with asyncio.timeout(10):
+                    await bus.wait_provisioned(consumers=consumers)
             except TimeoutError as error:
                 raise TransientError("durables were not provisioned again after a reconnect") from error
     finally:
         cast(_ClosedGuard, broker.context.get("closed_guard")).stopping = True
-        await asyncio.wait_for(broker.stop(), timeout=15)
+        async with asyncio.timeout(15):
+            await broker.stop()

@@ -159,11 +159,13 @@ class Bus:
         if client is None or client.is_closed:
             return
         try:
-            await asyncio.wait_for(client.flush(timeout=1), timeout=2)
+            async with asyncio.timeout(2):
+                await client.flush(timeout=1)
         except (NatsError, OSError, TimeoutError):
             log.warning("nats_flush_failed")
         try:
-            await asyncio.wait_for(client.close(), timeout=2)
+            async with asyncio.timeout(2):
+                await client.close()
         except (NatsError, OSError, TimeoutError):
             log.warning("nats_close_failed")
 

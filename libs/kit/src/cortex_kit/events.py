@@ -97,9 +97,8 @@ class EventPublisher:
         try:
             if not self._bus.connected:
                 raise TransientError("NATS is not connected")
-            await asyncio.wait_for(
-                self._bus.js.publish(subject, payload, headers={"Nats-Msg-Id": event_id}), timeout=PUBLISH_TIMEOUT_S
-            )
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                await self._bus.js.publish(subject, payload, headers={"Nats-Msg-Id": event_id})
         except (NatsError, APIError, OSError, TimeoutError, TransientError) as error:
             PUBLISHED.labels(subject, "failed").inc()
             raise TransientError(f"{subject} was not confirmed: {type(error).__name__}") from error

@@ -27,6 +27,8 @@ ResultT = TypeVar("ResultT")
 GAP_CHECK_S = 60.0
 BACKOFF_MAX_S = 30.0
 PUT_TIMEOUT_S = 5.0
+SETTLE_S = 3.0
+"""How long the old projection stands after the store went back to a lower sequence: its writers refill it meanwhile."""
 
 REWATCHES = Counter("cortex_kv_rewatches_total", "KV watches opened, by bucket and reason", ["bucket", "reason"])
 INVALID = Counter("cortex_kv_invalid_documents_total", "KV values that could not be read", ["bucket"])
@@ -35,11 +37,16 @@ ITEMS = Gauge("cortex_kv_items", "Documents in the projection", ["bucket"])
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[DocumentT]):
-    """One key moved from `old` to `new`; None is absence."""
+    """One key moved from `old` to `new`; None is absence.
+
+    `live` tells a write that was seen happening from a difference between two snapshots: a key that is missing from a
+    snapshot may have been lost with its store, one whose deletion was seen was deleted by its writer.
+    """
 
     key: str
     old: DocumentT | None
     new: DocumentT | None
+    live: bool = True
 
 
 class KVView(Generic[DocumentT]):
@@ -59,6 +66,7 @@ class KVView(Generic[DocumentT]):
         self._synced = asyncio.Event()
         self._rewatch = asyncio.Event()
         self._last_sequence = 0
+        self._settling = False
         bus.on_reconnect(self._on_reconnect)
 
     @property
@@ -102,14 +110,18 @@ class KVView(Generic[DocumentT]):
     async def _follow(self) -> str:
         """Watch until there is a reason to open another watch; returns it."""
         kv = await self._bus.js.key_value(self._bucket.name)
-        watcher = await asyncio.wait_for(kv.watchall(), timeout=10)
+        async with asyncio.timeout(10):
+            watcher = await kv.watchall()
         try:
-            await self._load_snapshot(watcher)
-            return await self._apply_live(watcher)
+            if await self._load_snapshot(watcher):
+                return await self._apply_live(watcher)
         finally:
             await _stop(watcher)
+        await asyncio.sleep(SETTLE_S)
+        return "replaced"
 
-    async def _load_snapshot(self, watcher: KeyValue.KeyWatcher) -> None:
+    async def _load_snapshot(self, watcher: KeyValue.KeyWatcher) -> bool:
+        """Swap a snapshot in; False when the store was replaced a moment ago and is given time to be filled again."""
         staged: dict[str, DocumentT] = {}
         sequence = 0
         async with asyncio.timeout(30):
@@ -118,13 +130,18 @@ class KVView(Generic[DocumentT]):
                 sequence = max(sequence, entry.revision or 0)
                 if entry.operation is None and (document := self._parse(entry)) is not None:
                     staged[entry.key] = document
+        self._settling = sequence < self._last_sequence and not self._settling
+        if self._settling:
+            log.warning("kv_store_replaced", bucket=self._bucket.name, sequence=sequence, was=self._last_sequence)
+            return False
         self._last_sequence = sequence
         old = self._items
         self._swap(staged)
         self._synced.set()
         for key in old.keys() | staged.keys():
             if old.get(key) != staged.get(key):
-                self._notify(Change(key, old.get(key), staged.get(key)))
+                self._notify(Change(key, old.get(key), staged.get(key), live=False))
+        return True
 
     async def _apply_live(self, watcher: KeyValue.KeyWatcher) -> str:
         loop = asyncio.get_running_loop()
@@ -209,7 +226,8 @@ async def _next(watcher: KeyValue.KeyWatcher) -> KeyValue.Entry | None:
 
 async def _stop(watcher: KeyValue.KeyWatcher) -> None:
     try:
-        await asyncio.wait_for(watcher.stop(), timeout=2)
+        async with asyncio.timeout(2):
+            await watcher.stop()
     except (NatsError, OSError, TimeoutError):
         log.debug("kv_watch_stop_failed")
 
@@ -270,6 +288,7 @@ class KVStore(Generic[DocumentT]):
             if not self._bus.connected:
                 operation.close()
                 raise TransientError("NATS is not connected")
-            return await asyncio.wait_for(operation, timeout=PUT_TIMEOUT_S)
+            async with asyncio.timeout(PUT_TIMEOUT_S):
+                return await operation
         except (NatsError, OSError, TimeoutError) as error:
             raise TransientError(f"bucket {self._bucket.name}: {type(error).__name__}") from error

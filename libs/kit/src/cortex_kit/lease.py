@@ -67,7 +67,8 @@ class Lease:
         self._lose("released")
         try:
             kv = await self._bus.js.key_value(LEASES.name)
-            await asyncio.wait_for(kv.delete(self._name), timeout=1)
+            async with asyncio.timeout(1):
+                await kv.delete(self._name)
         except (NatsError, OSError, TimeoutError, TransientError):
             log.debug("lease_release_failed", lease=self._name)
 

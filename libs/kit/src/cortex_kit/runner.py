@@ -91,8 +91,9 @@ async def _serve(
     async def supervise(task_name: str, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-            failures.append(task_name)
-            log.error("task_ended", task=task_name)
+            if not stop.is_set():
+                failures.append(task_name)
+                log.error("task_ended", task=task_name)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -137,7 +138,8 @@ async def _drain(service: Service, timeout_s: float) -> None:
     if service.drain is None:
         return
     try:
-        await asyncio.wait_for(service.drain(), timeout=timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await service.drain()
     except TimeoutError:
         log.warning("drain_deadline_passed", timeout_s=timeout_s)
 

@@ -148,7 +148,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         """Let the last reports out; the engines stay."""
         await parts.reporter.flushed(DRAIN_S)
 
-    parts.models.on_change(lambda _: parts.reconciler.hint())
+    parts.models.on_change(parts.reconciler.model_changed)
     parts.bus.on_reconnect(on_reconnect)
     checked = {"nats": parts.bus, "models": parts.models, "replicas": parts.replicas, "reconciler": parts.reconciler}
     readiness = {name: part.readiness for name, part in checked.items()}

@@ -14,6 +14,7 @@ from cortex_contracts.events import Event
 from cortex_contracts.rpc import LogsRequestV1
 from cortex_kit.clock import SystemClock
 from cortex_kit.errors import DomainError, TransientError
+from cortex_kit.kv import Change
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.engines import Engine
 from cortex_orchestrator.domain.spec import Program
@@ -223,6 +224,17 @@ async def test_an_empty_view_is_no_order_to_stop_until_the_grace_is_over(stage: 
     await stage.rounds()
     stage.models.items = {}
     await stage.until(lambda: not stage.runtime.replicas)
+
+
+async def test_a_deletion_that_was_seen_happening_is_an_order(stage: Stage) -> None:
+    await started(stage)
+    stage.models.items = {}
+    stage.reconciler.model_changed(Change(MODEL.id, MODEL, None, live=False))
+    await stage.rounds()
+    assert REPLICA in stage.runtime.replicas
+    stage.reconciler.model_changed(Change(MODEL.id, MODEL, None))
+    await stage.rounds()
+    assert REPLICA not in stage.runtime.replicas
 
 
 async def test_an_absence_that_a_disconnect_explains_never_counts(stage: Stage) -> None:

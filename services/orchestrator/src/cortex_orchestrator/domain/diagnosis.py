@@ -52,7 +52,19 @@ _PATTERNS = (
         "Turn flash_attention on or leave cache_type_v out.",
     ),
     _pattern(
-        r"error loading model|failed to load model|exiting due to model loading error|not a valid JSON file",
+        r"corrupted or incomplete|not within the file bounds",
+        "file_corrupt",
+        "The model file is damaged or was not copied whole.",
+        "Copy or download the file again; `cortex gguf verify` tells which part is damaged.",
+    ),
+    _pattern(
+        r"error loading model",
+        "load_failed",
+        "The engine could not load the model.",
+        "Check that the file is whole and that this engine build supports its architecture.",
+    ),
+    _pattern(
+        r"failed to load model|exiting due to model loading error|not a valid JSON file",
         "load_failed",
         "The engine could not load the model.",
         "Check that the file is whole and that this engine build supports its architecture.",

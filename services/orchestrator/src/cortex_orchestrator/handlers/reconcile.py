@@ -12,6 +12,7 @@ from cortex_contracts.enums import ReplicaState
 from cortex_contracts.events import ContainerPullingV1
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError, TransientError
+from cortex_kit.kv import Change
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.attempts import Attempt
 from cortex_orchestrator.domain.observed import Identity, Observed
@@ -104,6 +105,7 @@ class Reconciler:
         self._busy: set[ReplicaId] = set()
         self._searching: set[ProgramKey] = set()
         self._absences = Absences()
+        self._deleted: frozenset[ModelId] = frozenset()
         self._problem: str | None = "no round has been made yet"
         self._acting = False
         self._pull_reports: dict[ProgramKey, float] = {}
@@ -111,6 +113,12 @@ class Reconciler:
     def hint(self) -> None:
         """Something may have changed; look soon. Cheap, callable from anywhere on the loop."""
         self._hinted.set()
+
+    def model_changed(self, change: Change[ModelDocumentV1]) -> None:
+        """A model document moved. A deletion that was seen happening is an order; a mere absence is not."""
+        if change.new is None and change.live:
+            self._deleted |= {ModelId(change.key)}
+        self.hint()
 
     def reconnected(self) -> None:
         """NATS is back: write everything again, and trust no absence that began before."""
@@ -246,7 +254,8 @@ class Reconciler:
         if not self._world.connected():
             self._absences = Absences()
             return absent
-        self._absences = self._absences.observe(absent, now)
+        self._deleted &= absent
+        self._absences = self._absences.observe(absent - self._deleted, now)
         return self._absences.doubtful(now, self._timing.absence_grace_s)
 
     def _report_waiting(self, keys: Mapping[ReplicaId, ReplicaKey], observed: Mapping[ReplicaId, Observed]) -> None:
