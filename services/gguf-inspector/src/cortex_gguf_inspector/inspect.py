@@ -106,13 +106,13 @@ def data_end(header: Header) -> int:
     return header.data_offset + max((tensor.offset + tensor.size for tensor in header.tensors), default=0)
 
 
-def next_magic(source: Source, header: Header, base: int = 0) -> int | None:
-    """Where another GGUF file begins behind this one inside the same file: parts were put together with `cat`."""
+def next_magic(source: Source, header: Header) -> int | None:
+    """Where in the source another GGUF file begins behind this one inside the same file: parts were put together with `cat`."""
     end = data_end(header)
     padded = -(-end // header.alignment) * header.alignment
     for offset in (padded, end):
-        if source.read_at(base + offset, len(MAGIC)) == MAGIC:
-            return base + offset
+        if source.read_at(offset, len(MAGIC)) == MAGIC:
+            return offset
     return None
 
 

@@ -179,8 +179,12 @@ def test_a_renamed_or_joined_first_part_is_explained(root, write_split):
     parts = write_split(root, 2)
     (root / "joined.gguf").write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
     error = refusal(root, "joined.gguf")
-    assert error.code == "split_incomplete"
+    assert error.code == "split_concatenated"
     assert "cat" in error.message
+    (root / "renamed.gguf").write_bytes(parts[0].read_bytes())
+    error = refusal(root, "renamed.gguf")
+    assert error.code == "split_incomplete"
+    assert "names back" in error.message
 
 
 def test_an_empty_part_is_named(root, write_split):

@@ -151,7 +151,8 @@ def read_concatenated(descriptor: int, limits: Limits) -> tuple[list[Header], li
         headers.append(read_header(source, replace(limits, tensors=max(1, limits.tensors - tensors))))
         bases.append(base)
         tensors += len(headers[-1].tensors)
-        base = next_magic(source, headers[-1], base)
+        following = next_magic(source, headers[-1])
+        base = None if following is None else base + following
     count = headers[0].integer("split.count") or 0
     if count != len(headers):
         message = f"the file holds {len(headers)} parts put together with 'cat', but part 1 announces {count}"
