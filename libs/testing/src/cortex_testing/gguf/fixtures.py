@@ -21,14 +21,13 @@ TOOLS_TEMPLATE = (
 
 
 def byte_pair_vocabulary(gguf: GgufBuilder, vocabulary: int, merges: int, pre: str) -> GgufBuilder:
-    """A byte-pair tokenizer of the given size; token lengths are about those of a real one."""
+    """A byte-pair tokenizer of the given size; token lengths are about those of a real one. The engine wants a merge."""
     gguf.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", pre)
     gguf.texts(
         "tokenizer.ggml.tokens", (f"tok{number:05d}"[: 4 + number % 8] + f"{number:x}" for number in range(vocabulary))
     )
     gguf.numbers("tokenizer.ggml.token_type", [1] * vocabulary)
-    if merges:
-        gguf.texts("tokenizer.ggml.merges", (f"{number % 4096:x} t{number:x}" for number in range(merges)))
+    gguf.texts("tokenizer.ggml.merges", (f"{number % 4096:x} t{number:x}" for number in range(max(merges, 1))))
     last = vocabulary - 1
     gguf.number("tokenizer.ggml.bos_token_id", last - 1).number("tokenizer.ggml.eos_token_id", last)
     return gguf.number("tokenizer.ggml.padding_token_id", last)
