@@ -20,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+_START_S = 900.0
+
 Result = TypeVar("Result")
 Model = Annotated[str, typer.Argument(help="Name, served name or id.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the model runs.")]
@@ -79,13 +81,9 @@ def create(
         model = _call(home, lambda api: _start(api, str(model["id"]), timeout=_START_S))
     if as_json:
         print_json(model)
-        return
-    console().print(f"created {model.get('name')} ({model.get('id')})", markup=False)
-    if not start:
-        console().print(f"start it with `cortex model start {model.get('name')}`", markup=False)
-
-
-_START_S = 900.0
+    else:
+        hint = "" if start else f"\nstart it with `cortex model start {model.get('name')}`"
+        console().print(f"created {model.get('name')} ({model.get('id')}){hint}", markup=False)
 
 
 @app.command("list", epilog="Examples: `cortex model list` · `cortex model list --json`")

@@ -26,6 +26,7 @@ from cortex_cli.waiting import until_running
 
 _REFRESH_S = 2.0
 _DEMO_S = 180.0
+_SAME_MOMENT_S = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,20 +59,22 @@ async def _until_signal(home: Home, view: View, *, with_demo: bool, environ: Map
 
 
 def _handle_signals(session: asyncio.Task[None], watch: Supervisor, view: View) -> None:
-    """The first signal stops in good order, a further one hurries."""
-    stopping = asyncio.Event()
+    """The first signal stops in good order, a further one hurries (not one of the same moment: `timeout` and `make`
+    signal the process and its group)."""
+    stopping_since: float | None = None
 
     def on_signal() -> None:
-        if stopping.is_set():
+        nonlocal stopping_since
+        if stopping_since is None:
+            stopping_since = time.monotonic()
+            session.cancel()
+            view.say("stopping (once more to hurry)")
+        elif time.monotonic() - stopping_since > _SAME_MOMENT_S and not watch.hurry.is_set():
             watch.hurry.set()
             view.say("hurrying")
-            return
-        stopping.set()
-        session.cancel()
-        view.say("stopping (once more to hurry)")
 
     for number in _SIGNALS:
-        if signal.getsignal(number) is signal.SIG_IGN:  # nohup
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:  # nohup
             continue
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
