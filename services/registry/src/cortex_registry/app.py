@@ -116,34 +116,7 @@ def _routers(
 def _tasks(
     settings: Settings, bus: Bus, database: Database, views: _Views, provisioner: Provisioner
 ) -> dict[str, Callable[[], Awaitable[None]]]:
-    clock = SystemClock()
-    relay = Relay(
-        PostgresOutboxSource(database),
-        NatsMirror(bus),
-        NatsEvents(bus, source=f"cortex/registry/{settings.instance}"),
-        provisioner,
-        clock=clock,
-        timing=RelayTiming(settings.outbox_poll_s, settings.outbox_batch_size, settings.resync_s),
-    )
     lease = Lease(bus, PROJECTOR_LEASE, holder=settings.instance)
-    projector = Projector(
-        Views(views.models, views.replicas, views.verdicts),
-        PostgresModels(database),
-        lease,
-        clock=clock,
-        settle_s=settings.state_settle_s,
-        grace_s=settings.state_grace_s,
-    )
-    views.models.on_change(projector.touch)
-    views.replicas.on_change(projector.touch)
-    views.verdicts.on_change(projector.touch)
-    bus.on_reconnect(projector.hush)
-    batcher = UsageBatcher(
-        PostgresUsage(database), batch_size=settings.usage_batch_size, wait_s=settings.usage_batch_wait_s
-    )
-    broker = new_broker(settings.nats_url, name=f"cortex/registry/{settings.instance}/consumers")
-    attach_usage(broker, batcher, concurrency=settings.usage_batch_size)
-    attach_dead_letters(broker, bus)
     return {
         "nats": bus.run,
         "postgres": database.run,
@@ -152,11 +125,48 @@ def _tasks(
         "replicas-view": views.replicas.run,
         "verdicts-view": views.verdicts.run,
         "nodes-view": views.nodes.run,
-        "relay": relay.run,
+        "relay": _relay(settings, bus, database, provisioner).run,
         "lease": lease.run,
-        "projector": projector.run,
-        "consumers": lambda: _consume(broker, bus, batcher),
+        "projector": _projector(settings, bus, database, views, lease).run,
+        "consumers": _consumers(settings, bus, database),
     }
+
+
+def _relay(settings: Settings, bus: Bus, database: Database, provisioner: Provisioner) -> Relay:
+    return Relay(
+        PostgresOutboxSource(database),
+        NatsMirror(bus),
+        NatsEvents(bus, source=f"cortex/registry/{settings.instance}"),
+        provisioner,
+        clock=SystemClock(),
+        timing=RelayTiming(settings.outbox_poll_s, settings.outbox_batch_size, settings.resync_s),
+    )
+
+
+def _projector(settings: Settings, bus: Bus, database: Database, views: _Views, lease: Lease) -> Projector:
+    projector = Projector(
+        Views(views.models, views.replicas, views.verdicts),
+        PostgresModels(database),
+        lease,
+        clock=SystemClock(),
+        settle_s=settings.state_settle_s,
+        grace_s=settings.state_grace_s,
+    )
+    views.models.on_change(projector.touch)
+    views.replicas.on_change(projector.touch)
+    views.verdicts.on_change(projector.touch)
+    bus.on_reconnect(projector.hush)
+    return projector
+
+
+def _consumers(settings: Settings, bus: Bus, database: Database) -> Callable[[], Awaitable[None]]:
+    batcher = UsageBatcher(
+        PostgresUsage(database), batch_size=settings.usage_batch_size, wait_s=settings.usage_batch_wait_s
+    )
+    broker = new_broker(settings.nats_url, name=f"cortex/registry/{settings.instance}/consumers")
+    attach_usage(broker, batcher, concurrency=settings.usage_batch_size)
+    attach_dead_letters(broker, bus)
+    return lambda: _consume(broker, bus, batcher)
 
 
 async def _consume(broker: NatsBroker, bus: Bus, batcher: UsageBatcher) -> None:

@@ -61,7 +61,7 @@ class Registry:
             assert asyncio.get_running_loop().time() < deadline, running
             for task in running:
                 task.cancel()
-            _, running = await asyncio.wait(running, timeout=1)
+            _, running = await asyncio.wait(running, timeout=0.2)
         self.tasks = []
 
 

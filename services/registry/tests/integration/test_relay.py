@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import KeyNotFoundError
 
@@ -35,7 +34,7 @@ async def events(nc: Client, subject: str) -> list[Envelope[Event]]:
         while True:
             messages = await subscription.fetch(100, timeout=0.3)
             found += [parse_envelope(message.data) for message in messages]
-    except NatsTimeoutError:
+    except TimeoutError:
         return found
     finally:
         await subscription.unsubscribe()

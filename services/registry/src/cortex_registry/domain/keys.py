@@ -13,7 +13,7 @@ from cortex_contracts.base import KeyId, UtcDatetime
 from cortex_contracts.documents import KeyDocumentV1
 from cortex_contracts.events import KeyCreatedV1, KeyRevokedV1
 from cortex_registry.domain.specification import ServedName
-from cortex_registry.domain.text import find_unstorable
+from cortex_registry.domain.text import require_storable
 
 KEY_PREFIX = "sk-cortex-"
 SECRET_BYTES = 32
@@ -46,9 +46,7 @@ class KeySpecification(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _only_storable_text(cls, value: object) -> object:
-        if (place := find_unstorable(value)) is not None:
-            where = ".".join(str(part) for part in place) or "the body"
-            raise ValueError(f"{where} holds a NUL character or half a surrogate pair")
+        require_storable(value)
         return value
 
     @field_validator("ip_allowlist")

@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails
 from cortex_contracts.engines import LlamaCppOptions, VllmOptions
 from cortex_contracts.enums import EngineType, Lifecycle, RoutingPolicy, Task
 from cortex_kit.errors import DomainError
-from cortex_registry.domain.text import find_unstorable, is_id, slug
+from cortex_registry.domain.text import is_id, require_storable, slug
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]*"
 _REPO = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -69,9 +69,7 @@ class CommonFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _only_storable_text(cls, value: object) -> object:
-        if (place := find_unstorable(value)) is not None:
-            where = ".".join(str(part) for part in place) or "the body"
-            raise ValueError(f"{where} holds a NUL character or half a surrogate pair")
+        require_storable(value)
         return value
 
     @field_validator("repo_id")

@@ -4,21 +4,33 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+MAX_DEPTH = 32
 
-def find_unstorable(value: object, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:
-    """Where a value of JSON shape holds a NUL character or half a surrogate pair, or None."""
-    if isinstance(value, str):
-        return None if _storable(value) else path
-    if isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in cast(Mapping[object, object], value).items()]
-        if not all(_storable(key) for key, _ in items):
+Path = tuple[str | int, ...]
+
+
+def find_unstorable(value: object) -> Path | None:
+    """Where a value of JSON shape holds a NUL character, half a surrogate pair or too deep a nesting, or None."""
+    waiting: list[tuple[Path, object]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        if len(path) > MAX_DEPTH or (isinstance(item, str) and not _storable(item)):
             return path
-    elif isinstance(value, (list, tuple)):
-        items = list(enumerate(cast(Sequence[object], value)))
-    else:
-        return None
-    found = (find_unstorable(item, (*path, key)) for key, item in items)
-    return next((place for place in found if place is not None), None)
+        if isinstance(item, Mapping):
+            for key, child in cast(Mapping[object, object], item).items():
+                if not _storable(str(key)):
+                    return path
+                waiting.append(((*path, str(key)), child))
+        elif isinstance(item, (list, tuple)):
+            waiting += [((*path, index), child) for index, child in enumerate(cast(Sequence[object], item))]
+    return None
+
+
+def require_storable(value: object) -> None:
+    """Raises ValueError naming where `find_unstorable` found something."""
+    if (place := find_unstorable(value)) is not None:
+        where = ".".join(str(part) for part in place[:3]) or "the body"
+        raise ValueError(f"{where} holds a NUL character, half a surrogate pair, or nests too deeply")
 
 
 def _storable(text: str) -> bool:

@@ -37,11 +37,12 @@ class RequestContext:
         request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         scope[REQUEST_ID] = request_id
         started = time.perf_counter()
-        status = 500
+        status, answered = 500, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
+                answered = True
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
             await send(message)
@@ -49,6 +50,12 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(correlation_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except Exception:
+                # The boundary of a request: its error is logged here, once, and must not end the connection mutely.
+                log.exception("request_crashed", method=scope["method"])
+                if not answered:
+                    crash = problem(500, "internal_error", "The registry failed; its log holds the reason.")
+                    await crash(scope, receive, send_with_id)
             finally:
                 _measure(scope, status, time.perf_counter() - started)
 

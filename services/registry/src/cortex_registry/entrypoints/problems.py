@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,11 +11,9 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
 from cortex_kit.errors import DomainError, TransientError
-from cortex_kit.logging import get_logger
 from cortex_registry.domain.specification import describe_errors, invalid_request
 from cortex_registry.errors import UnavailableError
 
-log = get_logger()
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 
@@ -52,12 +50,11 @@ def problem(
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every exception in this shape."""
+    """Answer every expected exception in this shape; the request guard answers the others."""
     app.add_exception_handler(DomainError, _on_domain_error)
     app.add_exception_handler(TransientError, _on_transient_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_crash)
 
 
 async def _on_domain_error(_: Request, error: Exception) -> Response:
@@ -84,10 +81,3 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     refusal = cast(HTTPException, error)
     code = _CODES.get(refusal.status_code, "request_failed")
     return problem(refusal.status_code, code, str(refusal.detail), headers=refusal.headers)
-
-
-async def _on_crash(request: Request, error: Exception) -> Response:
-    log.error("request_crashed", method=request.method, error=type(error).__name__)
-    scope = cast("dict[str, Any]", request.scope)
-    details = {"request_id": scope.get("cortex.request_id")}
-    return problem(500, "internal_error", "The registry failed; its log holds the reason.", details=details)
