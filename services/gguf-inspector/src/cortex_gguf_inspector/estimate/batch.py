@@ -214,7 +214,7 @@ class BatchGraph:
 
     def _compressed_attention(self, block: Block, layer: Layer, normed: Tensor, index: int) -> Tensor:
         graph, tokens, mla = self.graph, self._shape.tokens, self._facts.mla
-        assert mla is not None  # noqa: S101 - the caller looked
+        assert mla is not None
         rank, rope = mla.kv_lora_rank, layer.key_length - mla.kv_lora_rank
         nope = mla.key_length - rope
         query = self._compressed_query(block, normed, layer.heads * mla.key_length)

@@ -96,6 +96,6 @@ def layer_bytes(facts: Facts, shape: CacheShape) -> tuple[int, ...]:
 
 def bytes_per_token(facts: Facts, shape: CacheShape) -> int:
     """What one more token of context costs, layers that slide left out."""
-    full: Callable[[Layer], bool] = lambda layer: not layer.sliding and bool(layer.heads_kv)  # noqa: E731
+    full: Callable[[Layer], bool] = lambda layer: not layer.sliding and bool(layer.heads_kv)
     one = CacheShape(1, 1, 1, 1, 0, shape.key_bytes, shape.value_bytes)
     return sum(attention_bytes(facts, layer, one) for layer in facts.layers[: facts.cached_layers] if full(layer))
