@@ -1,4 +1,4 @@
-"""`python -m cortex_registry` serves; `python -m cortex_registry migrate [--check]` brings the database up to date."""
+"""`python -m cortex_registry` serves; `migrate [--check]` brings the database up to date; `openapi` prints the API."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from cortex_kit.logging import configure_logging, get_logger
 from cortex_kit.runner import run
 from cortex_registry.adapters.migrate_command import run_migrations
 from cortex_registry.app import build
+from cortex_registry.openapi import render_openapi
 from cortex_registry.settings import MigrationSettings, Settings
 
 
@@ -18,7 +19,11 @@ def main() -> None:
     migrate = commands.add_parser("migrate", help="apply the migrations that are missing")
     migrate.add_argument("--check", action="store_true", help="change nothing; exit with 1 unless all are applied")
     migrate.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for Postgres")
+    commands.add_parser("openapi", help="print the OpenAPI description; needs no server and no settings")
     arguments = parser.parse_args()
+    if arguments.command == "openapi":
+        sys.stdout.write(render_openapi())
+        return
     if arguments.command == "migrate":
         settings = MigrationSettings()  # pyright: ignore[reportCallIssue] - read from the environment
         configure_logging("registry", "migrate", settings.log_level, settings.log_format)

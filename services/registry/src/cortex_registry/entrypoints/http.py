@@ -23,7 +23,14 @@ def create_app(
     max_body_bytes: int,
 ) -> FastAPI:
     """Build the application. The token is checked before routing, so that nothing below /admin can forget it."""
-    app = FastAPI(title="Cortex admin API", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Cortex admin API",
+        version="1",
+        description=DESCRIPTION,
+        openapi_url=f"{ADMIN}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
     # The guard above refuses; this only tells OpenAPI how to sign in.
     bearer = Depends(HTTPBearer(auto_error=False, description="The admin token"))
     for router in routers:
