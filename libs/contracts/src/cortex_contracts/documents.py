@@ -162,6 +162,16 @@ class NodeDocumentV1(Document):
     """Engine type -> binary or image version, as far as known."""
 
 
+class GgufTensorShare(ContractModel):
+    """How much of a model is stored in one tensor type. `bytes` without padding."""
+
+    type: str
+    """Name of the ggml type, like Q8_0."""
+    tensors: int
+    parameters: int
+    bytes: int
+
+
 class GgufDocumentV1(Document):
     """What the header of a GGUF file says. Bucket `gguf`, key = content identity, writer gguf-inspector."""
 
@@ -186,6 +196,56 @@ class GgufDocumentV1(Document):
     chat_template: bool = False
     tensor_count: int
     split_count: int = 1
+    kind: str = "model"
+    """`model`, `encoder` (embeds, never generates), `mmproj`, `lora`, `vocab` or `imatrix`; more may come."""
+    size_label: str | None = None
+    license: str | None = None
+    basename: str | None = None
+    base_models: tuple[str, ...] = ()
+    """Names of the models it was made from; the first is what a LoRA or projector belongs to."""
+    parameters_active: int | None = None
+    """Parameters that one token uses: without the experts that are not chosen and without the input embedding table,
+    unless that is the output matrix too. None for a model without experts."""
+    tensor_bytes: int | None = None
+    """Bytes of all tensors, without padding."""
+    quantization_label: str | None = None
+    """What `general.file_type` says; None when the file says nothing that is known."""
+    quantization_guessed: bool = False
+    """The converter marked its label as a guess."""
+    quantization_dominant: str | None = None
+    """The tensor type that holds most bytes, whatever the label says."""
+    quantization_mix: tuple[GgufTensorShare, ...] = ()
+    """By bytes, largest first."""
+    feed_forward_length: int | None = None
+    key_length: int | None = None
+    """Width of a head's key in elements; from the embedding when the file does not say."""
+    value_length: int | None = None
+    head_counts_kv: tuple[int, ...] = ()
+    """KV heads per layer where they differ (hybrids: 0 is a recurrent layer); empty when `head_count_kv` holds for all."""
+    expert_used_count: int | None = None
+    expert_shared_count: int | None = None
+    expert_feed_forward_length: int | None = None
+    sliding_window: int | None = None
+    """Tokens seen by a sliding-window layer; None when there is none."""
+    sliding_window_layers: tuple[bool, ...] = ()
+    """Per layer, True for a sliding window; empty when there is none or the pattern is not known."""
+    rope_freq_base: float | None = None
+    rope_scaling_type: str | None = None
+    rope_scaling_factor: float | None = None
+    rope_original_context_length: int | None = None
+    """Context in tokens before the scaling."""
+    tokenizer_model: str | None = None
+    tokenizer_pre: str | None = None
+    tokenizer_merges: int | None = None
+    chat_template_names: tuple[str, ...] = ()
+    """Further templates beside the default one."""
+    chat_capabilities: tuple[str, ...] = ()
+    """What the chat template handles, by its text: `system`, `tools`, `reasoning`, `image`, `audio`, `video`."""
+    modalities: tuple[str, ...] = ()
+    """What a projector encodes: `image`, `audio`."""
+    projector_type: str | None = None
+    pooling_type: str | None = None
+    """`none`, `mean`, `cls`, `last` or `rank`, for models that embed or rank."""
 
 
 class LeaseDocumentV1(Document):
