@@ -3,13 +3,16 @@
 import asyncio
 import sys
 
+from cortex_contracts.base import NodeId
 from cortex_kit.errors import TransientError
 from cortex_kit.logging import configure_logging
 from cortex_kit.runner import run
+from cortex_orchestrator.adapters.forgetting import forget_replicas
 from cortex_orchestrator.app import build, new_runtime
 from cortex_orchestrator.handlers.stop_engines import stop_engines
 from cortex_orchestrator.settings import Settings
 
+FORGET_TIMEOUT_S = 3.0
 USAGE = "usage: python -m cortex_orchestrator [stop-engines]"
 
 
@@ -25,6 +28,10 @@ async def _stop_engines(settings: Settings) -> int:
         return 1
     finally:
         await runtime.close()
+    try:
+        await forget_replicas(settings.nats_url, NodeId(settings.node), timeout_s=FORGET_TIMEOUT_S)
+    except (TransientError, TimeoutError):
+        print("NATS is away: the replicas' documents stay until the next start", file=sys.stderr)  # noqa: T201
     return 0 if stopped else 1
 
 

@@ -5,10 +5,7 @@ import asyncio
 import sys
 
 from cortex_kit.logging import configure_logging, get_logger
-from cortex_kit.runner import run
 from cortex_registry.adapters.migrate_command import run_migrations
-from cortex_registry.app import build
-from cortex_registry.openapi import render_openapi
 from cortex_registry.settings import MigrationSettings, Settings
 
 
@@ -22,6 +19,8 @@ def main() -> None:
     commands.add_parser("openapi", help="print the OpenAPI description; needs no server and no settings")
     arguments = parser.parse_args()
     if arguments.command == "openapi":
+        from cortex_registry.openapi import render_openapi  # noqa: PLC0415 - imports the whole application
+
         sys.stdout.write(render_openapi())
         return
     if arguments.command == "migrate":
@@ -30,6 +29,9 @@ def main() -> None:
         done = asyncio.run(run_migrations(settings.database_url, only_check=arguments.check, wait_s=arguments.wait))
         get_logger().debug("migrate_finished", succeeded=done)
         sys.exit(0 if done else 1)
+    from cortex_kit.runner import run  # noqa: PLC0415 - `migrate` is on the way of every start and needs none of it
+    from cortex_registry.app import build  # noqa: PLC0415 - as above
+
     run(Settings(), build)  # pyright: ignore[reportCallIssue] - read from the environment
 
 

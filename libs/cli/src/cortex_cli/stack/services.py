@@ -49,13 +49,14 @@ def environment(wiring: Wiring, inherited: Mapping[str, str]) -> dict[str, str]:
         "CORTEX_REGISTRY_ADMIN_TOKEN": wiring.admin_token,
         "CORTEX_GATEWAY_SPOOL_DIR": str(wiring.home.spool),
         "CORTEX_ORCHESTRATOR_STATE_DIR": str(wiring.home.engines),
-        "CORTEX_ORCHESTRATOR_RUNTIME": "process",
+        "CORTEX_ORCHESTRATOR_RUNTIME": inherited.get("CORTEX_ORCHESTRATOR_RUNTIME", "process"),
         "CORTEX_ORCHESTRATOR_NODE": NODE,
         "PYTHONUNBUFFERED": "1",
     }
     for name in SERVICES:
         ours[f"{_PREFIXES[name]}_HOST"] = LOOPBACK
         ours[f"{_PREFIXES[name]}_PORT"] = str(wiring.ports[name])
+        ours[f"{_PREFIXES[name]}_INSTANCE"] = NODE  # a stable name takes its own lease again at once
         ours[f"{_PREFIXES[name]}_SHUTDOWN_TIMEOUT_S"] = str(SHUTDOWN_S)
     return {**inherited, **ours}
 
