@@ -15,6 +15,8 @@ class ArrayValue:
     element_type: ValueType
     count: int
     head: tuple[Scalar, ...]
+    offset: int = 0
+    """Of the first element in the file; `reader.array_items` reads them all."""
 
 
 Value = Scalar | ArrayValue
@@ -44,6 +46,8 @@ class Header:
     data_offset: int
     file_size: int
     digest: bytes
+    kept_bytes: int = 0
+    """Memory its texts and short arrays take, about."""
 
     def integer(self, key: str) -> int | None:
         """The value of an integer key; None when absent or of another type (a bool is no integer)."""

@@ -26,7 +26,7 @@ class Limits:
     kept_string_bytes: int = MIB
     """Longest metadata string outside arrays (chat templates are long)."""
     kept_total_bytes: int = 16 * MIB
-    """Keys, strings and tensor names of one file together: bounds the reader's memory."""
+    """Memory of the keys, strings, tensor names and short arrays of one file together."""
     array_head: int = 32
     """Elements kept of an array; the rest is walked over."""
     whole_array: int = 4_096

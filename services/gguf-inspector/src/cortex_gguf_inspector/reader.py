@@ -3,19 +3,22 @@
 Checks follow ggml's own reader (gguf.cpp), so that what passes here is not refused later for its header.
 """
 
-import math
+import struct
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
 
 from cortex_gguf_inspector import sniff
 from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
 from cortex_gguf_inspector.ggml import REMOVED_TENSOR_TYPES, TENSOR_TYPES, ValueType
-from cortex_gguf_inspector.header import ArrayValue, Header, TensorInfo, Value
+from cortex_gguf_inspector.header import ArrayValue, Header, Scalar, TensorInfo, Value
 from cortex_gguf_inspector.limits import (
     DEFAULT_ALIGNMENT,
     MAX_ARRAY_ELEMENTS,
     MAX_DIMENSIONS,
     MAX_ELEMENTS,
+    MAX_STRING_BYTES,
     MAX_TENSOR_NAME_BYTES,
     Limits,
 )
@@ -27,6 +30,8 @@ ALIGNMENT_KEY = "general.alignment"
 SUPPORTED_VERSIONS = (2, 3)
 SAMPLE_BYTES = 16 * 1024
 SAMPLES = 8
+TENSOR_FIELDS = tuple(struct.Struct(f"<{dimensions}QIQ") for dimensions in range(MAX_DIMENSIONS + 1))
+"""Dimensions, type and offset of a tensor, by its number of dimensions."""
 
 
 def read_header(source: Source, limits: Limits | None = None) -> Header:
@@ -37,6 +42,25 @@ def read_header(source: Source, limits: Limits | None = None) -> Header:
         OSError: the file cannot be read.
     """
     return _HeaderParser(source, limits or Limits()).parse()
+
+
+def array_items(source: Source, array: ArrayValue, limits: Limits | None = None) -> Iterator[Scalar]:
+    """All elements of an array of a checked header, read from the file again as they are asked for.
+
+    Raises:
+        GgufError: the file changed since, or the time budget is over.
+        OSError: the file cannot be read.
+    """
+    if array.element_type is not ValueType.STRING and len(array.head) == array.count:
+        yield from array.head
+        return
+    limits = replace(limits or Limits(), kept_total_bytes=sys.maxsize)
+    window = Window(source, limits, start=array.offset)
+    for _ in range(array.count):
+        if array.element_type is ValueType.STRING:
+            yield window.string(MAX_STRING_BYTES, "an element")[0]
+        else:
+            yield window.scalar(array.element_type)
 
 
 class _HeaderParser:
@@ -54,6 +78,7 @@ class _HeaderParser:
         alignment = self._alignment(metadata)
         tensors = self._tensors(tensor_count, alignment)
         header_size = self._window.offset
+        self._window.check_limit(header_size)
         data_offset = _padded(header_size, alignment)
         self._check_data(tensors, data_offset)
         return Header(
@@ -65,6 +90,7 @@ class _HeaderParser:
             data_offset=data_offset,
             file_size=self._source.size,
             digest=self._digest(data_offset),
+            kept_bytes=self._window.kept,
         )
 
     def _version(self) -> int:
@@ -107,7 +133,7 @@ class _HeaderParser:
         metadata: dict[str, Value] = {}
         for _ in range(count):
             start = self._window.offset
-            key = _text(self._window.string(self._limits.key_bytes, "a metadata key"))
+            key, _ = self._window.string(self._limits.key_bytes, "a metadata key")
             if not key:
                 raise GgufError(GgufErrorCode.CORRUPT, "a metadata key is empty", offset=start)
             if key in metadata:
@@ -132,7 +158,7 @@ class _HeaderParser:
         if value_type is ValueType.ARRAY:
             return self._array(key)
         if value_type is ValueType.STRING:
-            return _text(self._window.string(self._limits.kept_string_bytes, f"metadata value {_shown(key)}"))
+            return self._window.string(self._limits.kept_string_bytes, f"metadata value {_shown(key)}")[0]
         return self._window.scalar(value_type)
 
     def _array(self, key: str) -> ArrayValue:
@@ -148,9 +174,10 @@ class _HeaderParser:
             return self._string_array(key, count)
         whole = count <= self._limits.whole_array
         kept = count if whole else self._limits.array_head
+        offset = self._window.offset
         head = self._window.scalars(element_type, kept)
         self._window.skip((count - kept) * element_bytes)
-        return ArrayValue(element_type, count, head)
+        return ArrayValue(element_type, count, head, offset)
 
     def _check_array(self, key: str, count: int, element_bytes: int, start: int) -> None:
         if count > MAX_ARRAY_ELEMENTS:
@@ -167,9 +194,10 @@ class _HeaderParser:
     def _string_array(self, key: str, count: int) -> ArrayValue:
         kept = min(count, self._limits.array_head)
         limit, what = self._limits.kept_string_bytes, f"an element of {_shown(key)}"
-        head = tuple(_text(self._window.string(limit, what)) for _ in range(kept))
+        offset = self._window.offset
+        head = tuple(self._window.string(limit, what)[0] for _ in range(kept))
         self._window.skip_strings(count - kept)
-        return ArrayValue(ValueType.STRING, count, head)
+        return ArrayValue(ValueType.STRING, count, head, offset)
 
     def _alignment(self, metadata: dict[str, Value]) -> int:
         alignment = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
@@ -196,29 +224,25 @@ class _HeaderParser:
 
     def _tensor(self) -> TensorInfo:
         start = self._window.offset
-        raw = self._window.string(self._limits.key_bytes, "a tensor name")
-        name = _text(raw)
-        if len(raw) > MAX_TENSOR_NAME_BYTES:
-            message = f"a tensor name has {len(raw)} bytes; {MAX_TENSOR_NAME_BYTES} are allowed"
+        name, length = self._window.string(self._limits.key_bytes, "a tensor name")
+        if length > MAX_TENSOR_NAME_BYTES:
+            message = f"a tensor name has {length} bytes; {MAX_TENSOR_NAME_BYTES} are allowed"
             raise GgufError(GgufErrorCode.CORRUPT, message, offset=start)
-        dims, elements = self._dimensions(name)
-        type_at = self._window.offset
-        type_id = self._window.u32()
-        size = _tensor_size(name, type_id, dims, elements, type_at)
-        return TensorInfo(name, dims, type_id, self._window.u64(), elements, size)
-
-    def _dimensions(self, name: str) -> tuple[tuple[int, ...], int]:
         start = self._window.offset
-        count = self._window.u32()
-        if count > MAX_DIMENSIONS:
-            message = f"tensor {_shown(name)} has {count} dimensions; {MAX_DIMENSIONS} are allowed"
+        dimensions = self._window.u32()
+        if dimensions > MAX_DIMENSIONS:
+            message = f"tensor {_shown(name)} has {dimensions} dimensions; {MAX_DIMENSIONS} are allowed"
             raise GgufError(GgufErrorCode.CORRUPT, message, offset=start)
-        dims = tuple(self._window.u64() for _ in range(count))
-        # ggml multiplies in this order and refuses the first overflow, whatever a later zero would make of it.
-        if any(math.prod(dims[: n + 1]) > MAX_ELEMENTS or dims[n] > MAX_ELEMENTS for n in range(count)):
-            message = f"tensor {_shown(name)} has more elements than 63 bits can count"
-            raise GgufError(GgufErrorCode.CORRUPT, message, offset=start)
-        return dims, math.prod(dims)
+        *dims, type_id, offset = self._window.fields(TENSOR_FIELDS[dimensions])
+        elements = 1
+        for dim in dims:
+            # ggml multiplies in this order and refuses the first overflow, whatever a later zero would make of it.
+            elements *= dim
+            if elements > MAX_ELEMENTS or dim > MAX_ELEMENTS:
+                message = f"tensor {_shown(name)} has more elements than 63 bits can count"
+                raise GgufError(GgufErrorCode.CORRUPT, message, offset=start)
+        size = _tensor_size(name, type_id, dims[0] if dims else 1, elements, start + 4 + 8 * dimensions)
+        return TensorInfo(name, tuple(dims), type_id, offset, elements, size)
 
     def _check_data(self, tensors: tuple[TensorInfo, ...], data_offset: int) -> None:
         end = data_offset + max((tensor.offset + tensor.size for tensor in tensors), default=0)
@@ -242,13 +266,12 @@ class _HeaderParser:
         yield size.to_bytes(8, "little")
 
 
-def _tensor_size(name: str, type_id: int, dims: tuple[int, ...], elements: int, offset: int) -> int:
-    if type_id not in TENSOR_TYPES:
+def _tensor_size(name: str, type_id: int, row: int, elements: int, offset: int) -> int:
+    tensor_type = TENSOR_TYPES.get(type_id)
+    if tensor_type is None:
         why = "was removed from ggml: convert the model again" if type_id in REMOVED_TENSOR_TYPES else "is unknown"
         message = f"tensor {_shown(name)} has type {type_id}, which {why}"
         raise GgufError(GgufErrorCode.CORRUPT, message, offset=offset)
-    tensor_type = TENSOR_TYPES[type_id]
-    row = dims[0] if dims else 1
     if row % tensor_type.block_elements:
         message = (
             f"tensor {_shown(name)} has rows of {row} elements, not a multiple of "
@@ -260,11 +283,6 @@ def _tensor_size(name: str, type_id: int, dims: tuple[int, ...], elements: int, 
 
 def _padded(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
-
-
-def _text(raw: bytes) -> str:
-    """Loss-free, so that two different names never become one; `printable` makes it fit for output."""
-    return raw.decode("utf-8", errors="surrogateescape")
 
 
 def _shown(name: str) -> str:

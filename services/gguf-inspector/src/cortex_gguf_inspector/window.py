@@ -3,8 +3,11 @@
 import hashlib
 import os
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterable
+from itertools import repeat
+from operator import length_hint
 from typing import Protocol
 
 from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
@@ -12,6 +15,8 @@ from cortex_gguf_inspector.ggml import SCALAR_FORMATS, ValueType
 from cortex_gguf_inspector.limits import MAX_STRING_BYTES, Limits
 
 CHUNK_BYTES = 256 * 1024
+NUMBER_COST = 40
+"""Memory of a kept number: the object and the reference to it."""
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
 SCALARS = {value_type: struct.Struct(f"<{letter}") for value_type, letter in SCALAR_FORMATS.items()}
@@ -72,12 +77,14 @@ class Window:
     `gguf_limit_exceeded` for what we are not willing to read.
     """
 
-    def __init__(self, source: Source, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, source: Source, limits: Limits, clock: Callable[[], float] = time.monotonic, *, start: int = 0
+    ) -> None:
         self._source = source
         self._limits = limits
         self._clock = clock
         self._deadline = clock() + limits.time_budget_s
-        self._base = 0
+        self._base = start
         self._position = 0
         self._buffer = b""
         self._hash = hashlib.sha256()
@@ -87,6 +94,11 @@ class Window:
     def offset(self) -> int:
         """Position in the file."""
         return self._base + self._position
+
+    @property
+    def kept(self) -> int:
+        """Memory that the kept texts and numbers take, in bytes."""
+        return self._kept
 
     @property
     def remaining(self) -> int:
@@ -121,33 +133,48 @@ class Window:
         return value
 
     def scalars(self, value_type: ValueType, count: int) -> tuple[int | float | bool, ...]:
-        """`count` values as a tuple: only for counts that were checked."""
+        """`count` values as a tuple, counted against the memory budget: only for counts that were checked."""
+        self._keep(count * NUMBER_COST, self.offset)
         size = SCALARS[value_type].size * count
         self._need(size)
         values = struct.unpack_from(f"<{count}{SCALAR_FORMATS[value_type]}", self._buffer, self._position)
         self._position += size
         return values
 
-    def string(self, limit: int, what: str) -> bytes:
-        """A length-prefixed string of at most `limit` bytes, counted against the memory budget."""
+    def fields(self, layout: struct.Struct) -> tuple[int, ...]:
+        """Several fixed-size values at once."""
+        self._need(layout.size)
+        values = layout.unpack_from(self._buffer, self._position)
+        self._position += layout.size
+        return values
+
+    def string(self, limit: int, what: str) -> tuple[str, int]:
+        """A length-prefixed text of at most `limit` bytes, counted against the memory budget; and its length in bytes.
+
+        Decoded without loss, so that two different names never become one.
+        """
         start = self.offset
         length = self.u64()
-        self._check_length(length, start, what)
-        if length > limit:
+        if length > limit or length > self.remaining:
+            self._check_length(length, start, what)
             raise GgufError(
                 GgufErrorCode.LIMIT_EXCEEDED, f"{what} has {length} bytes; the limit is {limit}", offset=start
             )
-        self._kept += length
+        self._need(length)
+        raw = self._buffer[self._position : self._position + length]
+        self._position += length
+        text = raw.decode("utf-8", errors="surrogateescape")
+        self._keep(sys.getsizeof(text), start)
+        return text, length
+
+    def _keep(self, cost: int, start: int) -> None:
+        self._kept += cost
         if self._kept > self._limits.kept_total_bytes:
             raise GgufError(
                 GgufErrorCode.LIMIT_EXCEEDED,
-                f"names and texts of the header exceed {self._limits.kept_total_bytes} bytes",
+                f"names, texts and short arrays of the header exceed {self._limits.kept_total_bytes} bytes",
                 offset=start,
             )
-        self._need(length)
-        value = self._buffer[self._position : self._position + length]
-        self._position += length
-        return value
 
     def skip(self, length: int) -> None:
         """Pass `length` bytes without keeping them."""
@@ -162,16 +189,17 @@ class Window:
     def _walk(self, count: int) -> int:
         """Walk inside the buffer; returns how many strings are left. This loop is the reader's speed."""
         buffer, position, unpack = self._buffer, self._position, U64.unpack_from
+        left = repeat(None, count)
         length = 0
         try:
-            while count:
-                (length,) = unpack(buffer, position)
+            for _ in left:
+                length = unpack(buffer, position)[0]
                 position += 8 + length
-                count -= 1
         except (struct.error, OverflowError):
-            pass  # the next length lies past the buffer
+            self._seek(position, length)  # the next length lies past the buffer
+            return length_hint(left) + 1
         self._seek(position, length)
-        return count
+        return 0
 
     def _seek(self, position: int, length: int) -> None:
         """Move to a position of the buffer's coordinates, perhaps far past its end; the last step was `length`."""
@@ -195,9 +223,10 @@ class Window:
                 f"{what} ends at byte {end}, but the file has {self._source.size}: it is incomplete or damaged",
                 offset=start,
             )
-        self._check_header_limit(end)
+        self.check_limit(end)
 
-    def _check_header_limit(self, end: int) -> None:
+    def check_limit(self, end: int) -> None:
+        """Refuse a header that reaches up to `end`."""
         if end > self._limits.header_bytes:
             raise GgufError(
                 GgufErrorCode.LIMIT_EXCEEDED,
@@ -218,7 +247,7 @@ class Window:
                 "the headers could not be read within the time budget",
                 offset=self.offset,
             )
-        self._check_header_limit(self.offset + need)
+        self.check_limit(self.offset + need)
         self._hash.update(memoryview(self._buffer)[: self._position])
         kept = self._buffer[self._position :]
         self._base += self._position
