@@ -235,7 +235,10 @@ async def test_the_overview_and_openapi_answer(registry: Any, inspector: Any) ->
     assert status["counts"]["models"] == 1
     assert status["counts"]["models_by_state"] == {"stopped": 1}
     assert (await registry.client.get("/admin/nodes")).json() == {"items": []}
-    schema = (await registry.client.get("/openapi.json")).json()
+    answer = await registry.client.get("/admin/openapi.json")
+    assert answer.status_code == 200, answer.text
+    schema = answer.json()
     assert "/admin/models/{reference}/start" in schema["paths"]
     metrics = (await registry.client.get("/metrics")).text
     assert 'route="/admin/models"' in metrics
+    assert 'route="/admin/openapi.json"' in metrics
