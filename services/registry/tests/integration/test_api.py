@@ -241,4 +241,3 @@ async def test_the_overview_and_openapi_answer(registry: Any, inspector: Any) ->
     assert "/admin/models/{reference}/start" in schema["paths"]
     metrics = (await registry.client.get("/metrics")).text
     assert 'route="/admin/models"' in metrics
-    assert 'route="/admin/openapi.json"' in metrics

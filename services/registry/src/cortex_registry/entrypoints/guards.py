@@ -68,9 +68,8 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
     if not scope["path"].startswith(ADMIN):
         return  # health checks and scrapes say nothing about the API
     route: Any = scope.get("route")
-    path = "none" if route is None else str(route.path_format)
-    if route is not None and not path.startswith(ADMIN):
-        path = ADMIN + path  # FastAPI keeps an included router's path without its prefix
+    # FastAPI keeps an included router's path without its prefix.
+    path = "none" if route is None else f"{ADMIN}{route.path_format}"
     method = scope["method"] if scope["method"] in _METHODS else "other"
     metrics.REQUESTS.labels(method, path, str(status)).inc()
     metrics.REQUEST_SECONDS.labels(path).observe(seconds)
