@@ -1,5 +1,7 @@
 """Refusals of the inspector. The codes are stable: clients and tests rely on them."""
 
+import errno
+import os
 from enum import StrEnum
 
 from cortex_kit.errors import DomainError
@@ -49,3 +51,8 @@ class GgufError(DomainError):
     def about_part(self, part: str) -> "GgufError":
         """The same refusal, naming the file of a split set it is about."""
         return GgufError(self.reason, f"{part}: {self}", offset=self.offset)
+
+
+def unreadable(name: str, error: OSError) -> GgufError:
+    """The refusal of a file that the operating system does not give us."""
+    return GgufError(GgufErrorCode.FILE_UNREADABLE, f"{name} cannot be read: {os.strerror(error.errno or errno.EIO)}")

@@ -8,7 +8,7 @@ from cortex_contracts.documents import GgufDocumentV1
 from cortex_contracts.enums import EngineType
 from cortex_contracts.library import EngineFitV1, EntryFormat, EntryKind, EntryState, LibraryEntryV1, PartsV1
 from cortex_gguf_inspector.describe import describe
-from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
+from cortex_gguf_inspector.errors import GgufError, GgufErrorCode, unreadable
 from cortex_gguf_inspector.header import ArrayValue, Header
 from cortex_gguf_inspector.inspect import check_not_concatenated, data_end, read_file
 from cortex_gguf_inspector.library.quality import quality
@@ -58,6 +58,8 @@ def examine(models: ModelsRoot, unit: Unit, limits: Limits) -> Examined:
         return _gguf(unit, [header], None)
     except GgufError as error:
         return _refused(unit, error)
+    except OSError as error:
+        return _refused(unit, unreadable(unit.path.name, error))
 
 
 def pending(unit: Unit) -> Examined:

@@ -83,6 +83,6 @@ def why_recommended(label: str | None, parameters: int | None) -> str:
     said = quality(label) or "the best that is there"
     if label in ("MXFP4_MOE", "MXFP4"):
         return f"{label}: {said}; other quantizations only convert it"
-    if parameters is not None and parameters < SMALL_MODEL:
+    if parameters is not None and parameters < SMALL_MODEL and label in _SMALL_FIRST:
         return f"{label}: {said}; a model this small loses much with fewer bits, and needs little memory anyway"
     return f"{label}: {said}"

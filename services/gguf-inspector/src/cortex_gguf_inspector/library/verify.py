@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cortex_contracts.library import VerifiedFileV1, VerifyRequestV1, VerifyResultV1
-from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
+from cortex_gguf_inspector.errors import GgufError, GgufErrorCode, unreadable
 from cortex_gguf_inspector.header import Header
 from cortex_gguf_inspector.inspect import read_set
 from cortex_gguf_inspector.library.safetensors import read_folder
@@ -53,8 +53,11 @@ def verify_model(
         GgufError: the path is refused, or `stop` said so.
     """
     started = time.monotonic()
-    models = ModelsRoot(root)
-    subject = _subject(models, parse_client_path(request.path), limits or Limits())
+    models, path = ModelsRoot(root), parse_client_path(request.path)
+    try:
+        subject = _subject(models, path, limits or Limits())
+    except OSError as error:
+        raise unreadable(path.name, error) from error
     problems = list(subject.problems)
     sums: list[str | None] = [None] * len(subject.files)
     if request.checksum:
@@ -95,7 +98,7 @@ def _subject(models: ModelsRoot, path: PurePosixPath, limits: Limits) -> _Subjec
             return _hub_folder(models, unit)
         joins = sorted(name for name in names if parse_join_name(name) is not None)
         has_gguf = any(name.lower().endswith(".gguf") for name in names)
-        path = path / (joins[0] if joins and not has_gguf else choose_model(names))
+        path /= joins[0] if joins and not has_gguf else choose_model(names)
     if parse_join_name(path.name) is not None:
         return _joined(models, path, limits)
     split = parse_split_name(path.name)
@@ -161,8 +164,7 @@ def _checksums(
                 try:
                     data = os.read(descriptor, CHUNK_BYTES)
                 except OSError as error:
-                    message = f"{file.path.name} cannot be read: {os.strerror(error.errno or 0)}"
-                    raise GgufError(GgufErrorCode.FILE_UNREADABLE, message) from error
+                    raise unreadable(file.path.name, error) from error
                 if not data:
                     break
                 digest.update(data)

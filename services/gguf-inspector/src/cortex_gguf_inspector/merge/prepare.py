@@ -3,10 +3,11 @@
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
+from cortex_gguf_inspector.errors import GgufError, GgufErrorCode, unreadable
 from cortex_gguf_inspector.header import Header
 from cortex_gguf_inspector.inspect import next_magic, read_set
 from cortex_gguf_inspector.limits import Limits
@@ -81,11 +82,16 @@ def prepare(models: ModelsRoot, path: str, limits: Limits) -> Prepared:
         GgufError: nothing to merge, parts missing or damaged, or a path that is refused.
     """
     asked = parse_client_path(path)
+    try:
+        return _prepare(models, asked, limits)
+    except OSError as error:
+        raise unreadable(asked.name, error) from error
+
+
+def _prepare(models: ModelsRoot, asked: PurePosixPath, limits: Limits) -> Prepared:
     if models.is_folder(asked):
         names = models.names(asked, limits.folder_entries)
-        joins = sorted(name for name in names if parse_join_name(name) is not None)
-        has_gguf = any(name.lower().endswith(".gguf") for name in names)
-        asked = asked / (joins[0] if joins and not has_gguf else choose_model(names))
+        asked = asked / choose_set(names)
     if parse_join_name(asked.name) is not None:
         return _prepare_join(models, asked, limits)
     split = parse_split_name(asked.name)
@@ -97,6 +103,19 @@ def prepare(models: ModelsRoot, path: str, limits: Limits) -> Prepared:
             raise
         return _prepare_concatenated(models, first, limits)
     return _prepare_split(models, first, headers)
+
+
+def choose_set(names: Sequence[str]) -> str:
+    """The set of a folder: what was merged of it already may lie beside it.
+
+    Raises:
+        GgufError: as `choose_model`.
+    """
+    joins = sorted(name for name in names if parse_join_name(name) is not None)
+    parts = [name for name in names if parse_split_name(name) is not None]
+    if joins and not parts:
+        return joins[0]
+    return choose_model(parts or names)
 
 
 def _prepare_split(models: ModelsRoot, first: PurePosixPath, headers: list[Header]) -> Prepared:
@@ -202,8 +221,7 @@ def read_joined(models: ModelsRoot, sources: list[Source], limits: Limits) -> He
         message = f"the last pieces are missing or cut off: together, {error.message}"
         raise GgufError(GgufErrorCode.SPLIT_INCOMPLETE, message, offset=error.offset) from error
     except OSError as error:
-        message = f"a piece cannot be read: {os.strerror(error.errno or 0)}"
-        raise GgufError(GgufErrorCode.FILE_UNREADABLE, message) from error
+        raise unreadable("a piece", error) from error
 
 
 def look_at(models: ModelsRoot, path: PurePosixPath) -> Source:
