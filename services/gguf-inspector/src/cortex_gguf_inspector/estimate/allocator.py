@@ -184,11 +184,15 @@ def _split(graph: Graph) -> tuple[list[Tensor], list[int], dict[int, int]]:
                 continue
             key = (id(source), device)
             if key not in copies:
-                copies[key] = Tensor("copy", source.shape, source.stride, source.element)
+                copies[key] = _copy(source)
                 pending.append(source)
             node.sources[position] = copies[key]
     flush(current, len(graph.nodes))
     return nodes, where, {id(leaf): 0 for leaf in graph.leafs}
+
+
+def _copy(source: Tensor) -> Tensor:
+    return Tensor("copy", source.shape, source.stride, source.element, stored_bytes=source.stored_bytes)
 
 
 def _assign(graph: Graph) -> dict[int, int]:

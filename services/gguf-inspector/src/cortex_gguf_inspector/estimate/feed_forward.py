@@ -18,6 +18,7 @@ class Block:
     graph: Graph
     tensors: Mapping[str, TensorInfo]
     home: int
+    expert_home: int
     facts: Facts
     tokens: int
 
@@ -126,7 +127,7 @@ class FeedForward:
 
     def _matrix(self, name: str, x: Tensor, selected: Tensor, size: tuple[int, int]) -> Tensor:
         """ggml_mul_mat_id and the experts' biases."""
-        graph, home = self.block.graph, self.block.home
+        graph, home = self.block.graph, self.block.expert_home
         result = graph.node(
             "mul_mat_id", (size[0], size[1], self.tokens, 1), graph.external(home, 0, 1), x, selected
         )

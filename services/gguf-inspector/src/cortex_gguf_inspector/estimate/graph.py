@@ -35,12 +35,16 @@ class Tensor:
     home: int | None = None
     constant_weight: bool = False
     external_bytes: int = 0
+    stored_bytes: int | None = None
+    """Size of a view into a cache, whose element type is not modelled."""
 
     @property
     def size(self) -> int:
         """Bytes the tensor takes when it is no view."""
         if self.external:
             return self.external_bytes
+        if self.stored_bytes is not None:
+            return self.stored_bytes
         count = self.shape[0] * self.shape[1] * self.shape[2] * self.shape[3]
         return count * self.element
 

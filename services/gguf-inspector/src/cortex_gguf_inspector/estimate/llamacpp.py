@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from cortex_contracts.engines import LlamaCppOptions
 from cortex_contracts.enums import Task
 from cortex_contracts.estimates import CPU_DEVICE, DeviceV1, HostV1, MemoryV1
 from cortex_gguf_inspector.estimate.allocator import buffer_sizes
 from cortex_gguf_inspector.estimate.architecture import Facts, Layer
-from cortex_gguf_inspector.estimate.batch import BatchGraph, BatchShape
+from cortex_gguf_inspector.estimate.attention import BatchShape
+from cortex_gguf_inspector.estimate.batch import BatchGraph
 from cortex_gguf_inspector.estimate.caches import CacheShape, cache_shape, layer_bytes
-from cortex_gguf_inspector.estimate.overrides import Overrides, parse_overrides
+from cortex_gguf_inspector.estimate.overrides import Overrides, is_expert, parse_overrides
 from cortex_gguf_inspector.estimate.placement import CPU, Placement, place
+from cortex_gguf_inspector.header import TensorInfo
 
 MIB = 1 << 20
 DRIVER_CONTEXT = 512 * MIB
@@ -24,8 +27,24 @@ AUTO_SLOTS = 4
 DEFAULT_UBATCH = 512
 ALL_LAYERS = 1 << 20
 _QUANTIZED = frozenset({"q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"})
-_REPACKED_TYPES = frozenset({2, 3, 8, 10, 12, 13, 14, 20, 23, 39})
-"""Tensor types some CPU re-lays: Q4_0, Q4_1, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4."""
+REPACKED_SIZES = MappingProxyType(
+    {
+        2: (1, 1),
+        3: (1, 1),
+        8: (38, 34),
+        10: (1, 1),
+        12: (148, 144),
+        13: (180, 176),
+        14: (1, 1),
+        20: (1, 1),
+        23: (138, 136),
+        39: (1, 1),
+    }
+)
+"""Tensor types that some CPU re-lays (Q4_0, Q4_1, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4) and by how much
+that makes them larger on the CPU where it does most (AMX): which it is depends on the CPU's instructions."""
+EXPERTS_REPACKED = frozenset({2, 10, 12, 20, 39})
+"""Types of which also the experts (three dimensions) are re-laid."""
 _ROUGH_MARGIN = 1.5
 """Hybrids and unknown graphs: the rule of thumb is up to 35 % low."""
 _PIPELINE_COPIES = 4
@@ -182,28 +201,41 @@ def _memory(sums: _Sums, index: int, name: str, free: int | None, layers: int) -
 
 def _add_weights(sums: _Sums, setup: Setup, placement: Placement) -> None:
     facts, overrides = setup.facts, setup.overrides
+    repack = repacks(setup)
     for index, layer in enumerate(facts.layers):
-        kept = 0 if placement.homes[index] == CPU else overrides.cpu_bytes(index, layer)
-        sums.weights[placement.homes[index]] += layer.weights - kept
-        sums.weights[CPU] += kept
-    sums.weights[CPU] += sum(tensor.size for tensor in facts.input_tensors.values())
-    output_home = placement.homes[-1]
-    sums.weights[output_home] += sum(tensor.size for tensor in facts.output_tensors.values())
-    if facts.tied and output_home != CPU:
-        sums.weights[output_home] += facts.input_tensors["token_embd.weight"].size
-    if not overrides.no_repack and not setup.devices:
-        sums.repacked = _repacked(facts)
+        home = placement.homes[index]
+        for name, tensor in layer.tensors.items():
+            stays = home == CPU or (index < overrides.experts_on_cpu and is_expert(name))
+            _add_tensor(sums, tensor, CPU if stays else home, repack=repack)
+    for tensor in facts.input_tensors.values():
+        _add_tensor(sums, tensor, CPU, repack=False)
+    for tensor in facts.output_tensors.values():
+        _add_tensor(sums, tensor, placement.homes[-1], repack=repack)
+    if facts.tied:
+        embedding = facts.input_tensors["token_embd.weight"]
+        if placement.homes[-1] != CPU or (repack and embedding.type_id in REPACKED_SIZES):
+            _add_tensor(sums, embedding, placement.homes[-1], repack=repack)
     for pattern in overrides.not_understood:
         sums.warnings.append(f"{pattern} moves tensors in a way this estimate does not follow")
     if setup.options.split_mode in ("row", "tensor") and setup.devices:
         sums.warnings.append(f"split mode {setup.options.split_mode} is counted like layer; devices may differ by a few %")
 
 
-def _repacked(facts: Facts) -> int:
-    """Upper bound: which types a CPU re-lays depends on its instructions."""
-    tensors = [tensor for layer in facts.layers for tensor in layer.tensors.values()]
-    tensors += facts.output_tensors.values()
-    return sum(tensor.size for tensor in tensors if tensor.type_id in _REPACKED_TYPES and len(tensor.dims) > 1)
+def repacks(setup: Setup) -> bool:
+    """Whether the engine re-lays CPU weights: not when told so, and not beside a GPU (its host memory is used then)."""
+    return not setup.overrides.no_repack and not any(device.driver_context for device in setup.devices)
+
+
+def _add_tensor(sums: _Sums, tensor: TensorInfo, home: int, *, repack: bool) -> None:
+    size = tensor.size
+    if repack and home == CPU and len(tensor.dims) > 1 and tensor.type_id in REPACKED_SIZES:
+        if tensor.type_id not in EXPERTS_REPACKED and len(tensor.dims) > 2 and tensor.dims[2] > 1:
+            sums.weights[home] += size  # experts of these types stay as they are
+            return
+        numerator, denominator = REPACKED_SIZES[tensor.type_id]
+        size = size * numerator // denominator
+        sums.repacked += size
+    sums.weights[home] += size
 
 
 def _add_caches(sums: _Sums, setup: Setup, resolved: Resolved) -> None:
@@ -239,6 +271,12 @@ def exact_compute(setup: Setup, resolved: Resolved) -> dict[int, int]:
         cache=cache,
         homes=resolved.placement.homes,
         cache_homes=resolved.placement.caches,
+        expert_homes=tuple(
+            CPU if index < setup.overrides.experts_on_cpu else home
+            for index, home in enumerate(resolved.placement.homes)
+        ),
+        cast_keys=types[0] == "f32",
+        cast_values=types[1] == "f32",
     )
     used = {*shape.homes, *shape.cache_homes} - {CPU}
     return buffer_sizes(BatchGraph(facts, shape).build(), len(setup.devices) if used else 0)

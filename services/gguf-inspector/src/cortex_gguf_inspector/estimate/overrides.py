@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cortex_gguf_inspector.estimate.architecture import Layer
-
 _EXPERTS = re.compile(r"ffn_(up|down|gate|gate_up)_(ch|)exps\.")
 
 
@@ -21,11 +19,10 @@ class Overrides:
     main_device: int | None = None
     not_understood: tuple[str, ...] = ()
 
-    def cpu_bytes(self, index: int, layer: Layer) -> int:
-        """Bytes of a layer's tensors that stay on the CPU."""
-        if index >= self.experts_on_cpu:
-            return 0
-        return sum(tensor.size for name, tensor in layer.tensors.items() if _EXPERTS.match(name))
+
+def is_expert(name: str) -> bool:
+    """Whether a tensor of a layer holds experts that `--n-cpu-moe` keeps on the CPU."""
+    return _EXPERTS.match(name) is not None
 
 
 _ALL_LAYERS = 1 << 20
