@@ -69,6 +69,7 @@ class _HeaderParser:
         self._limits = limits
         self._window = Window(source, limits)
         self._array_elements = 0
+        self._array_strings = 0
 
     def parse(self) -> Header:
         version = self._version()
@@ -193,6 +194,10 @@ class _HeaderParser:
 
     def _string_array(self, key: str, count: int) -> ArrayValue:
         kept = min(count, self._limits.array_head)
+        self._array_strings += count
+        if self._array_strings > self._limits.array_strings:
+            message = f"the arrays of the header have more than {self._limits.array_strings} strings"
+            raise GgufError(GgufErrorCode.LIMIT_EXCEEDED, message, offset=self._window.offset)
         limit, what = self._limits.kept_string_bytes, f"an element of {_shown(key)}"
         offset = self._window.offset
         head = tuple(self._window.string(limit, what)[0] for _ in range(kept))
