@@ -155,7 +155,7 @@ def test_an_engine_that_dies_again_and_again_fails_with_its_reason(stack: Stack,
     try:
         stack.admin("POST", "/admin/models/cut/start").raise_for_status()
         state = eventually(lambda: (model := stack.model("cut"))["state"] == "failed" and model)
-        assert "could not load the model" in state["reason"], state["reason"]
+        assert "damaged or was not copied whole" in state["reason"], state["reason"]
         with stack.openai() as client, pytest.raises(openai.InternalServerError) as caught:
             client.chat.completions.create(model="cut", messages=[{"role": "user", "content": "x"}])
         assert caught.value.status_code == 503

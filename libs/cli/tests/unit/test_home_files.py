@@ -18,7 +18,8 @@ def _mode(path: Path) -> int:
 def test_a_home_is_closed_to_others(tmp_path: Path) -> None:
     home = Home(tmp_path / "a" / "home")
     home.prepare()
-    assert {_mode(folder) for folder in (home.root, home.logs, home.models, home.spool, home.engines)} == {0o700}
+    assert {_mode(folder) for folder in (home.root, home.logs, home.spool, home.engines)} == {0o700}
+    assert _mode(home.models) == 0o755, "engines in containers run as another user"
 
 
 def test_a_home_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:

@@ -233,6 +233,22 @@ def test_only_models_that_should_run_want_replicas() -> None:
             "load_failed",
         ),
         (Exit(1), ("ggml_vulkan: ErrorOutOfDeviceMemory", "llama_model_load: error loading model"), "out_of_memory"),
+        (
+            Exit(1),
+            ("gguf_init_from_file: failed to open GGUF file '/models/x.gguf' (Permission denied)",),
+            "file_unreadable",
+        ),
+        (
+            Exit(1),
+            (
+                (
+                    "llama_model_load: error loading model: tensor 'x' data is not within the file bounds, "
+                    "model is corrupted or incomplete"
+                ),
+                "llama_server: exiting due to model loading error",
+            ),
+            "file_corrupt",
+        ),
         (Exit(1), ("quantized V cache requires flash_attn",), "bad_argument"),
         (Exit(1), ("nothing known",), None),
         (Exit(None), (), None),

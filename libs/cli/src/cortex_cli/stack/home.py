@@ -11,6 +11,8 @@ from cortex_cli.stack.files import make_private_folder
 
 HOME_VARIABLE = "CORTEX_HOME"
 
+MODELS_FOLDER = 0o755
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -89,8 +91,11 @@ class Home:
             StackError: the home folder cannot be made or written.
         """
         try:
-            for folder in (self.root, self.logs, self.models, self.spool, self.engines, self.nats, self.processes):
+            for folder in (self.root, self.logs, self.spool, self.engines, self.nats, self.processes):
                 make_private_folder(folder)
+            # Nobody passes the closed home, but a container that mounts the models reads them as another user.
+            self.models.mkdir(mode=MODELS_FOLDER, exist_ok=True)
+            self.models.chmod(MODELS_FOLDER)
         except OSError as error:
             raise StackError(
                 f"The home folder {self.root} cannot be used: {error.strerror or error}.",

@@ -40,6 +40,12 @@ _PATTERNS = (
         "Lower context_size, parallel_slots or ngl, or give the model more memory.",
     ),
     _pattern(
+        r"failed to open .*permission denied",
+        "file_unreadable",
+        "The engine may not read the model's file.",
+        "Make the file and its folders readable for others (chmod -R o+rX): engines in containers run as another user.",
+    ),
+    _pattern(
         r"failed to open GGUF|no such file or directory|failed to load GGUF split|does not exist",
         "file_missing",
         "A file of the model is not there.",
