@@ -79,12 +79,17 @@ class LibraryEntryV1(ContractModel):
     name: str | None = None
     architecture: str | None = None
     parameters: int | None = None
+    parameters_active: int | None = None
+    """Parameters that one token uses; None for a model without experts."""
     quantization: str | None = None
     bits_per_weight: float | None = None
     quality: str = ""
     """What the quantization means, in a few words."""
     context_length: int | None = None
     vocab_size: int | None = None
+    capabilities: tuple[str, ...] = ()
+    """What the chat template handles, e.g. `tools`."""
+    license: str | None = None
     parts: PartsV1 | None = None
     engines: tuple[EngineFitV1, ...] = ()
     family: str | None = None

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from cortex_contracts.documents import GgufDocumentV1
 from cortex_contracts.enums import EngineType
 from cortex_contracts.library import EngineFitV1, EntryFormat, EntryKind, EntryState, LibraryEntryV1, PartsV1
-from cortex_gguf_inspector.describe import describe
+from cortex_gguf_inspector.describe import describe_any
 from cortex_gguf_inspector.errors import GgufError, GgufErrorCode, unreadable
 from cortex_gguf_inspector.header import ArrayValue, Header
 from cortex_gguf_inspector.inspect import check_not_concatenated, data_end, read_file
@@ -20,7 +21,24 @@ from cortex_gguf_inspector.paths import ModelsRoot
 from cortex_gguf_inspector.splits import SHOWN_NAMES, compare_parts, missing_parts, split_of
 
 VLLM_ON_GGUF = "vLLM reads no GGUF files by itself; use llama.cpp, or the safetensors of the model"
-ENCODERS = ("bert", "nomic-bert", "jina-bert", "t5encoder", "gemma-embedding", "modern-bert", "neo-bert", "eurobert")
+KINDS: Mapping[str, EntryKind] = MappingProxyType(
+    {
+        "model": EntryKind.MODEL,
+        "encoder": EntryKind.EMBEDDING,
+        "mmproj": EntryKind.MMPROJ,
+        "lora": EntryKind.ADAPTER,
+        "vocab": EntryKind.VOCAB,
+        "imatrix": EntryKind.IMATRIX,
+    }
+)
+USES: Mapping[EntryKind, str] = MappingProxyType(
+    {
+        EntryKind.MMPROJ: "a multimodal projector: give it with its language model",
+        EntryKind.ADAPTER: "a LoRA adapter: give it with its base model",
+        EntryKind.VOCAB: "a vocabulary without weights",
+        EntryKind.IMATRIX: "an importance matrix, used to quantize a model",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,53 +176,43 @@ def _joined(models: ModelsRoot, unit: Unit, limits: Limits) -> Examined:
     return replace(found, entry=entry, document=None)
 
 
-def kind_of(headers: Sequence[Header]) -> EntryKind:
-    """What the file is good for, by its header."""
-    first = headers[0]
-    architecture = first.text("general.architecture") or ""
-    told = first.text("general.type") or ""
-    if architecture == "clip" or told == "mmproj":
-        return EntryKind.MMPROJ
-    if told in ("adapter", "imatrix"):
-        return EntryKind(told)
-    if not any(tensor.elements for header in headers for tensor in header.tensors):
-        return EntryKind.VOCAB
-    if architecture in ENCODERS or first.integer(f"{architecture}.pooling_type"):
-        return EntryKind.EMBEDDING
-    return EntryKind.MODEL
-
-
 def _gguf(unit: Unit, headers: Sequence[Header], parts: PartsV1 | None) -> Examined:
-    kind = kind_of(headers)
-    if kind not in (EntryKind.MODEL, EntryKind.EMBEDDING):
-        return _companion(unit, headers, kind, parts)
-    document = describe(str(unit.path), headers)
+    document = describe_any(str(unit.path), headers)
+    kind = KINDS.get(document.kind, EntryKind.UNKNOWN)
+    deployable = kind in (EntryKind.MODEL, EntryKind.EMBEDDING)
+    use = "" if deployable else USES.get(kind, f"a file of kind {document.kind}")
     entry = LibraryEntryV1(
         path=str(unit.path),
         format=EntryFormat.GGUF,
         kind=kind,
         state=EntryState.READY,
+        reason=use,
         size=unit.size,
         files=len(unit.files),
         identity=document.identity,
         name=document.name,
         architecture=document.architecture,
         parameters=document.parameters,
+        parameters_active=document.parameters_active,
         quantization=document.quantization,
         bits_per_weight=document.bits_per_weight,
-        quality=quality(document.quantization),
+        quality=quality(document.quantization) if deployable else "",
         context_length=document.context_length,
         vocab_size=document.vocab_size,
+        capabilities=document.chat_capabilities,
+        license=document.license,
         parts=parts,
         engines=(
-            EngineFitV1(engine=EngineType.LLAMACPP, suits=True, reason=_llamacpp(parts)),
+            EngineFitV1(engine=EngineType.LLAMACPP, suits=deployable, reason=use or _llamacpp(parts)),
             EngineFitV1(engine=EngineType.VLLM, suits=False, reason=VLLM_ON_GGUF),
         ),
         hints=_hints(headers, document, kind),
     )
+    widths = (headers[0].integer("clip.vision.projection_dim"), headers[0].integer("clip.audio.projection_dim"))
     traits = Traits(
         tokenizer=_tokenizer(headers[0]),
         embedding_length=document.embedding_length,
+        projection=tuple(width for width in widths if width is not None),
         shape=(document.parameters, document.block_count, document.embedding_length, document.vocab_size),
     )
     return Examined(entry, document, traits)
@@ -228,36 +236,6 @@ def _hints(headers: Sequence[Header], document: GgufDocumentV1, kind: EntryKind)
     if kind is EntryKind.EMBEDDING:
         hints.append("an embedding or ranking model: deploy it with task embed or rerank")
     return tuple(hints)
-
-
-def _companion(unit: Unit, headers: Sequence[Header], kind: EntryKind, parts: PartsV1 | None) -> Examined:
-    """A projector, an adapter, a vocabulary: something that a model uses."""
-    first = headers[0]
-    uses: Mapping[EntryKind, str] = {
-        EntryKind.MMPROJ: "a multimodal projector: give it with its language model",
-        EntryKind.ADAPTER: "a LoRA adapter: give it with its base model",
-        EntryKind.VOCAB: "a vocabulary without weights",
-        EntryKind.IMATRIX: "an importance matrix, used to quantize a model",
-    }
-    entry = LibraryEntryV1(
-        path=str(unit.path),
-        format=EntryFormat.GGUF,
-        kind=kind,
-        state=EntryState.READY,
-        reason=uses[kind],
-        size=unit.size,
-        files=len(unit.files),
-        name=_shown(first.text("general.name")),
-        architecture=_shown(first.text("general.architecture")),
-        parameters=sum(tensor.elements for header in headers for tensor in header.tensors),
-        parts=parts,
-        engines=(
-            EngineFitV1(engine=EngineType.LLAMACPP, suits=False, reason=uses[kind]),
-            EngineFitV1(engine=EngineType.VLLM, suits=False, reason=VLLM_ON_GGUF),
-        ),
-    )
-    widths = (first.integer("clip.vision.projection_dim"), first.integer("clip.audio.projection_dim"))
-    return Examined(entry, None, Traits(projection=tuple(width for width in widths if width is not None)))
 
 
 def _tokenizer(header: Header) -> tuple[object, ...] | None:

@@ -1,6 +1,5 @@
 """Checks a model file or set from end to end: complete, every tensor inside its file, SHA-256 of every file."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -8,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cortex_contracts.library import VerifiedFileV1, VerifyRequestV1, VerifyResultV1
+from cortex_gguf_inspector.checksum import ChecksumCancelled, sha256_of_file
 from cortex_gguf_inspector.errors import GgufError, GgufErrorCode, unreadable
 from cortex_gguf_inspector.header import Header
 from cortex_gguf_inspector.inspect import read_set
 from cortex_gguf_inspector.library.safetensors import read_folder
 from cortex_gguf_inspector.library.tree import FoundFile
 from cortex_gguf_inspector.library.units import Unit, UnitKind, group
-from cortex_gguf_inspector.limits import MIB, Limits
+from cortex_gguf_inspector.limits import Limits
 from cortex_gguf_inspector.merge.prepare import join_sources, look_at, read_joined
 from cortex_gguf_inspector.paths import ModelsRoot, parse_client_path
 from cortex_gguf_inspector.splits import choose_model, parse_join_name, parse_split_name
 
-CHUNK_BYTES = 4 * MIB
 Progress = Callable[[int, int], None]
 
 
@@ -155,24 +154,21 @@ def _found(models: ModelsRoot, path: PurePosixPath) -> FoundFile:
 def _checksums(
     models: ModelsRoot, files: Sequence[FoundFile], progress: Progress, stop: Callable[[], bool]
 ) -> list[str | None]:
-    total, done = sum(file.size for file in files), 0
+    total, before = sum(file.size for file in files), 0
     sums: list[str | None] = []
     for file in files:
-        digest = hashlib.sha256()
+
+        def tell(done: int, size: int, before: int = before) -> None:
+            progress(before + done, total)
+
         with models.open_file(file.path) as descriptor:
-            while True:
-                try:
-                    data = os.read(descriptor, CHUNK_BYTES)
-                except OSError as error:
-                    raise unreadable(file.path.name, error) from error
-                if not data:
-                    break
-                digest.update(data)
-                done += len(data)
-                progress(done, total)
-                if stop():
-                    raise GgufError(GgufErrorCode.TIMEOUT, "the verification was stopped")
-        sums.append(digest.hexdigest())
+            try:
+                sums.append(sha256_of_file(descriptor, progress=tell, cancelled=stop))
+            except ChecksumCancelled as error:
+                raise GgufError(GgufErrorCode.TIMEOUT, "the verification was stopped") from error
+            except OSError as error:
+                raise unreadable(file.path.name, error) from error
+        before += file.size
     return sums
 
 
