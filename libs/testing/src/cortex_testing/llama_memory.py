@@ -4,7 +4,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,7 @@ def _take(result: Measured, line: str, *, dry_over: bool) -> None:
 
 
 @contextmanager
-def rpc_devices(folder: Path, count: int) -> Iterator[list[str]]:
+def rpc_devices(folder: Path, count: int) -> Generator[list[str]]:
     """`count` ggml-rpc-servers from `folder`: devices without a GPU. Gives their addresses in order."""
     ports = [free_port() for _ in range(count)]
     servers = [

@@ -9,7 +9,10 @@ from cortex_gguf_inspector.estimate import families
 from cortex_gguf_inspector.header import ArrayValue, Header, TensorInfo
 
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
-_MAX_LAYERS = 4_096
+_MAX_LAYERS = 1_024
+_MAX_EXPERTS_USED = 512
+_MAX_HEADS = 65_536
+"""Bounds of what is computed: the file is hostile input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +266,12 @@ def _unknown(
         return reason
     if not count or not keys.number("embedding_length"):
         return "the file does not say how many layers or how wide they are"
+    if keys.number("block_count") > _MAX_LAYERS or keys.number("expert_used_count") > _MAX_EXPERTS_USED:
+        return "the file claims more layers or experts than any model has"
+    if not all(layer.tensors for layer in layers):
+        return "the file names layers that it has no tensors of"
+    if any(not 0 <= layer.heads <= _MAX_HEADS or not 0 <= layer.heads_kv <= _MAX_HEADS for layer in layers):
+        return "the file claims a number of heads that no model has"
     if state is None and any(layer.recurrent for layer in layers):
         return "the file does not say how large the state of its recurrent layers is"
     if state is not None and not any(layer.recurrent for layer in layers):

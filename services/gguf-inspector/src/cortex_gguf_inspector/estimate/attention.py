@@ -164,9 +164,7 @@ class Attention:
         query = self.norm(block.linear("attn_q_a", normed, self._facts.n_embd, rank), True, block.home)
         return block.linear("attn_q_b", query, rank, width)
 
-    def _attend(
-        self, layer: Layer, query: Tensor, cache: Tensor, index: int, values: tuple[int, int]
-    ) -> Tensor:
+    def _attend(self, layer: Layer, query: Tensor, cache: Tensor, index: int, values: tuple[int, int]) -> Tensor:
         """`values` are the heads and the width of the values as the cache holds them."""
         graph, shape = self._graph, self._shape
         streams = shape.cache.streams

@@ -10,6 +10,7 @@ from cortex_gguf_inspector.estimate.feed_forward import Block, FeedForward
 from cortex_gguf_inspector.estimate.graph import F16, F32, I32, I64, Graph, Tensor
 from cortex_gguf_inspector.estimate.mamba import mamba_layer
 
+
 class BatchGraph:
     """Builds the graph of a model for one batch."""
 

@@ -1,6 +1,5 @@
 """Keys, values and recurrent states: cells and bytes, as llama.cpp allocates them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
@@ -47,23 +46,34 @@ class CacheShape:
     value_bytes: Fraction
 
 
-def cache_shape(
-    facts: Facts, *, context: int, slots: int, unified: bool, ubatch: int, swa_full: bool, types: tuple[str, str]
-) -> CacheShape:
-    """Resolve the cells; `context` 0 takes the model's own."""
-    cells = padded(context or facts.context_length)
-    streams = 1 if unified else slots
-    sequence = cells if unified else padded(cells // slots)
-    window = facts.window * (slots if unified else 1) + ubatch
-    sliding = sequence if swa_full else padded(min(sequence, window))
+@dataclass(frozen=True, slots=True)
+class CacheWish:
+    """The options that decide the caches. `context` 0 takes the model's own."""
+
+    context: int
+    slots: int
+    unified: bool
+    ubatch: int
+    swa_full: bool
+    key_type: str = "f16"
+    value_type: str = "f16"
+
+
+def cache_shape(facts: Facts, wish: CacheWish) -> CacheShape:
+    """Resolve the cells."""
+    cells = padded(wish.context or facts.context_length)
+    streams = 1 if wish.unified else wish.slots
+    sequence = cells if wish.unified else padded(cells // wish.slots)
+    window = facts.window * (wish.slots if wish.unified else 1) + wish.ubatch
+    sliding = sequence if wish.swa_full else padded(min(sequence, window))
     return CacheShape(
         context=sequence * streams,
         sequence=sequence,
         streams=streams,
-        slots=slots,
+        slots=wish.slots,
         sliding=sliding,
-        key_bytes=BYTES_PER_ELEMENT[types[0]],
-        value_bytes=BYTES_PER_ELEMENT[types[1]],
+        key_bytes=BYTES_PER_ELEMENT[wish.key_type],
+        value_bytes=BYTES_PER_ELEMENT[wish.value_type],
     )
 
 
@@ -95,7 +105,7 @@ def layer_bytes(facts: Facts, shape: CacheShape) -> tuple[int, ...]:
 
 
 def bytes_per_token(facts: Facts, shape: CacheShape) -> int:
-    """What one more token of context costs, layers that slide left out."""
-    full: Callable[[Layer], bool] = lambda layer: not layer.sliding and bool(layer.heads_kv)
+    """What one more token of context costs; layers that slide cost nothing more."""
     one = CacheShape(1, 1, 1, 1, 0, shape.key_bytes, shape.value_bytes)
-    return sum(attention_bytes(facts, layer, one) for layer in facts.layers[: facts.cached_layers] if full(layer))
+    kept = () if facts.encoder else facts.layers[: facts.cached_layers]
+    return sum(attention_bytes(facts, layer, one) for layer in kept if not layer.sliding)

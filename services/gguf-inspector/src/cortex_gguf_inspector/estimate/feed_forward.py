@@ -84,7 +84,9 @@ class FeedForward:
         result = graph.like("mul", result, weights)
         graph.expand(result)
         row = result.stride[2]
-        views = [graph.view(result, (down_width, tokens, 1, 1), (F32, row, row, row), at_start=i == 0) for i in range(used)]
+        views = [
+            graph.view(result, (down_width, tokens, 1, 1), (F32, row, row, row), at_start=i == 0) for i in range(used)
+        ]
         for view in views:
             graph.expand(view)
         total = views[0]
@@ -102,9 +104,7 @@ class FeedForward:
             choosing = graph.like("add", scores, graph.external(block.home, 0, experts))
         order = graph.node("argsort", choosing.shape, choosing, element=I32)
         selected = graph.view(order, (used, tokens, 1, 1), order.stride)
-        weights = graph.node(
-            "get_rows", (1, used, tokens, 1), graph.reshape(scores, 1, experts, tokens), selected
-        )
+        weights = graph.node("get_rows", (1, used, tokens, 1), graph.reshape(scores, 1, experts, tokens), selected)
         if raw:
             weights = graph.like("soft_max", graph.reshape(weights, used, tokens))
             weights = graph.reshape(weights, 1, used, tokens)
@@ -128,9 +128,7 @@ class FeedForward:
     def _matrix(self, name: str, x: Tensor, selected: Tensor, size: tuple[int, int]) -> Tensor:
         """ggml_mul_mat_id and the experts' biases."""
         graph, home = self.block.graph, self.block.expert_home
-        result = graph.node(
-            "mul_mat_id", (size[0], size[1], self.tokens, 1), graph.external(home, 0, 1), x, selected
-        )
+        result = graph.node("mul_mat_id", (size[0], size[1], self.tokens, 1), graph.external(home, 0, 1), x, selected)
         if f"{name}.bias" in self.block.tensors:
             result = graph.like("add_id", result, graph.external(home, 0, 1), selected)
         return result

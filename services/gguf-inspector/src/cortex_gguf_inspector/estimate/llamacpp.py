@@ -11,7 +11,7 @@ from cortex_gguf_inspector.estimate.allocator import buffer_sizes
 from cortex_gguf_inspector.estimate.architecture import Facts, Layer
 from cortex_gguf_inspector.estimate.attention import BatchShape
 from cortex_gguf_inspector.estimate.batch import BatchGraph
-from cortex_gguf_inspector.estimate.caches import CacheShape, cache_shape, layer_bytes
+from cortex_gguf_inspector.estimate.caches import CacheShape, CacheWish, cache_shape, layer_bytes
 from cortex_gguf_inspector.estimate.overrides import Overrides, is_expert, parse_overrides
 from cortex_gguf_inspector.estimate.placement import CPU, Placement, place
 from cortex_gguf_inspector.header import TensorInfo
@@ -66,10 +66,10 @@ class Setup:
     facts: Facts
     options: LlamaCppOptions
     devices: tuple[DeviceV1, ...] = ()
-    host: HostV1 = HostV1()
+    host: HostV1 = field(default_factory=HostV1)
     task: Task = Task.GENERATE
-    overrides: Overrides = Overrides()
-    companions: Companions = Companions()
+    overrides: Overrides = field(default_factory=Overrides)
+    companions: Companions = field(default_factory=Companions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +131,16 @@ def resolve(setup: Setup) -> Resolved:
     slots = options.parallel_slots or AUTO_SLOTS
     unified = options.kv_unified if options.kv_unified is not None else options.parallel_slots is None
     ubatch = min(options.ubatch_size or DEFAULT_UBATCH, options.batch_size)
-    cache = cache_shape(
-        facts,
+    wish = CacheWish(
         context=options.context_size,
         slots=slots,
         unified=unified,
         ubatch=ubatch,
         swa_full=setup.overrides.swa_full,
-        types=(options.cache_type_k or "f16", options.cache_type_v or "f16"),
+        key_type=options.cache_type_k or "f16",
+        value_type=options.cache_type_v or "f16",
     )
+    cache = cache_shape(facts, wish)
     outputs = slots if setup.task is Task.GENERATE else ubatch
     return Resolved(cache, ubatch, _placement(setup), outputs)
 
@@ -149,9 +150,7 @@ def _placement(setup: Setup) -> Placement:
     shares = tensor_shares(options.tensor_split, devices)
     main = (setup.overrides.main_device or 0) if options.split_mode == "none" else None
     ngl = ALL_LAYERS if options.ngl is None else options.ngl
-    return place(
-        setup.facts.block_count, ngl, shares, caches_on_cpu=setup.overrides.caches_on_cpu, main=main
-    )
+    return place(setup.facts.block_count, ngl, shares, caches_on_cpu=setup.overrides.caches_on_cpu, main=main)
 
 
 def tensor_shares(tensor_split: str | None, devices: Sequence[DeviceV1]) -> tuple[float, ...]:
@@ -166,7 +165,7 @@ def estimate(setup: Setup) -> Estimate:
     """Memory of the engine with this setup."""
     resolved = resolve(setup)
     count = len(setup.devices) + 1
-    sums = _Sums(*([0] * count for _ in range(5)))
+    sums = _Sums([0] * count, [0] * count, [0] * count, [0] * count, [0] * count)
     _add_weights(sums, setup, resolved.placement)
     if setup.facts.unknown is None:
         _add_caches(sums, setup, resolved)
@@ -218,7 +217,9 @@ def _add_weights(sums: _Sums, setup: Setup, placement: Placement) -> None:
     for pattern in overrides.not_understood:
         sums.warnings.append(f"{pattern} moves tensors in a way this estimate does not follow")
     if setup.options.split_mode in ("row", "tensor") and setup.devices:
-        sums.warnings.append(f"split mode {setup.options.split_mode} is counted like layer; devices may differ by a few %")
+        sums.warnings.append(
+            f"split mode {setup.options.split_mode} is counted like layer; devices may differ by a few %"
+        )
 
 
 def repacks(setup: Setup) -> bool:
@@ -308,7 +309,9 @@ def rough_compute(setup: Setup, resolved: Resolved) -> dict[int, int]:
 
 
 def _feed_forward_width(facts: Facts, layer: Layer) -> int:
-    widths = [tensor.dims[1] for name, tensor in layer.tensors.items() if name == "ffn_up.weight" and len(tensor.dims) > 1]
+    widths = [
+        tensor.dims[1] for name, tensor in layer.tensors.items() if name == "ffn_up.weight" and len(tensor.dims) > 1
+    ]
     widths += [
         tensor.dims[1] * max(facts.experts_used, 1)
         for name, tensor in layer.tensors.items()
