@@ -27,6 +27,8 @@ ResultT = TypeVar("ResultT")
 GAP_CHECK_S = 60.0
 BACKOFF_MAX_S = 30.0
 PUT_TIMEOUT_S = 5.0
+SNAPSHOT_TIMEOUT_S = 30.0
+STRAGGLER_S = 1.0
 SETTLE_S = 3.0
 """How long the old projection stands after the store went back to a lower sequence: its writers refill it meanwhile."""
 
@@ -111,25 +113,26 @@ class KVView(Generic[DocumentT]):
         """Watch until there is a reason to open another watch; returns it."""
         kv = await self._bus.js.key_value(self._bucket.name)
         async with asyncio.timeout(10):
+            expected = await _count(self._bus, self._bucket)
             watcher = await kv.watchall()
         try:
-            if await self._load_snapshot(watcher):
+            if await self._load_snapshot(watcher, expected):
                 return await self._apply_live(watcher)
         finally:
             await _stop(watcher)
         await asyncio.sleep(SETTLE_S)
         return "replaced"
 
-    async def _load_snapshot(self, watcher: KeyValue.KeyWatcher) -> bool:
+    async def _load_snapshot(self, watcher: KeyValue.KeyWatcher, expected: int) -> bool:
         """Swap a snapshot in; False when the store was replaced a moment ago and is given time to be filled again."""
         staged: dict[str, DocumentT] = {}
         sequence = 0
-        async with asyncio.timeout(30):
-            while (entry := await watcher.updates(timeout=30)) is not None:
-                entry = cast(KeyValue.Entry, entry)
-                sequence = max(sequence, entry.revision or 0)
-                if entry.operation is None and (document := self._parse(entry)) is not None:
-                    staged[entry.key] = document
+        for entry in await _snapshot(watcher, expected):
+            sequence = max(sequence, entry.revision or 0)
+            if entry.operation is not None:
+                staged.pop(entry.key, None)
+            elif (document := self._parse(entry)) is not None:
+                staged[entry.key] = document
         self._settling = sequence < self._last_sequence and not self._settling
         if self._settling:
             log.warning("kv_store_replaced", bucket=self._bucket.name, sequence=sequence, was=self._last_sequence)
@@ -216,6 +219,36 @@ class KVView(Generic[DocumentT]):
             return None
 
 
+async def _count(bus: Bus, bucket: BucketSpec) -> int:
+    """Entries a watch will deliver: with history 1, one message a key, deletion markers included."""
+    return (await bus.js.stream_info(f"KV_{bucket.name}")).state.messages
+
+
+async def _snapshot(watcher: KeyValue.KeyWatcher, expected: int) -> list[KeyValue.Entry]:
+    """Every entry of a bucket, in order.
+
+    nats-py's end-of-snapshot marker may overtake the entries, so that they are counted, too.
+
+    Raises:
+        TimeoutError, nats.errors.TimeoutError: the snapshot did not come in time.
+    """
+    entries: list[KeyValue.Entry] = []
+    marked = False
+    async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
+        while not marked or len(entries) < expected:
+            try:
+                entry = await watcher.updates(timeout=STRAGGLER_S if marked else SNAPSHOT_TIMEOUT_S)
+            except NatsTimeoutError:
+                if marked:
+                    break  # a key was purged since it was counted
+                raise
+            if entry is None:
+                marked = True
+            else:
+                entries.append(cast(KeyValue.Entry, entry))
+    return entries
+
+
 async def _next(watcher: KeyValue.KeyWatcher) -> KeyValue.Entry | None:
     while True:
         try:
@@ -274,14 +307,13 @@ class KVStore(Generic[DocumentT]):
 
     async def _keys(self) -> set[str]:
         kv = await self._bus.js.key_value(self._bucket.name)
-        watcher = await kv.watchall(ignore_deletes=True, meta_only=True)
-        found: set[str] = set()
+        expected = await _count(self._bus, self._bucket)
+        watcher = await kv.watchall(meta_only=True)
         try:
-            while (entry := await watcher.updates(timeout=PUT_TIMEOUT_S)) is not None:
-                found.add(cast(KeyValue.Entry, entry).key)
+            last = {entry.key: entry.operation for entry in await _snapshot(watcher, expected)}
         finally:
             await _stop(watcher)
-        return found
+        return {key for key, operation in last.items() if operation is None}
 
     async def _guard(self, operation: Coroutine[Any, Any, ResultT]) -> ResultT:
         try:

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -19,6 +19,8 @@ from cortex_kit.settings import ServiceSettings
 
 log = get_logger()
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+RECANCEL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,7 @@ async def _serve(
         stopping_cleanly = not failures
         server.should_exit = True
         await asyncio.wait([http], timeout=settings.shutdown_timeout_s)
-        for task in [*tasks, http]:
-            task.cancel()
+        await _cancel([*tasks, http])
     log.info("service_stopped")
     return 0 if stopping_cleanly else 1
 
@@ -132,6 +133,15 @@ def _uvicorn_config(service: Service, settings: ServiceSettings) -> uvicorn.Conf
         "timeout_graceful_shutdown": max(1, int(settings.shutdown_timeout_s)),
     }
     return uvicorn.Config(service.http, **(options | dict(service.uvicorn_options)))
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all are done: `asyncio.wait_for` of Python 3.11, which nats-py uses, may swallow a cancellation."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=RECANCEL_S)
 
 
 async def _drain(service: Service, timeout_s: float) -> None:

@@ -127,3 +127,15 @@ async def test_a_snapshot_of_two_thousand_keys_is_swapped_in_whole(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert set(sizes) == {2000}
+
+
+async def test_a_snapshot_is_never_short_however_many_watch(bus: Bus, store: KVStore[KeyDocumentV1]) -> None:
+    await store.put("only", key("only"))
+    for _ in range(15):
+        views = [KVView(bus, KEYS, KeyDocumentV1) for _ in range(10)]
+        tasks = [asyncio.create_task(view.run()) for view in views]
+        await asyncio.gather(*(view.wait_synced() for view in views))
+        assert [set(view.items) for view in views] == [{"only"}] * 10
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
