@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from cortex_contracts.library import EntryState, LibraryEntryV1, LibraryV1
+from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
 from cortex_gguf_inspector.library.examine import Examined, examine, pending
 from cortex_gguf_inspector.library.relate import relate
 from cortex_gguf_inspector.library.tree import ScanBounds, walk
@@ -103,5 +104,7 @@ def scan_folder(folder: Path | str, bounds: ScanBounds | None = None, progress: 
     Raises:
         GgufError: as `Library.scan`.
     """
+    if not os.path.isdir(folder):
+        raise GgufError(GgufErrorCode.FILE_NOT_FOUND, f"{folder} is no folder")
     snapshot = Library(Path(os.path.abspath(folder)), bounds=bounds).scan(progress=progress)
     return snapshot.page(ROOT, 0, len(snapshot.entries))

@@ -155,7 +155,9 @@ class MergeJobs:
         assert self._models is not None
 
         def progress(phase: str, done: int, total: int) -> None:
-            job.done = done // 2 if phase == "copy" else (total + done) // 2
+            if self._settings.check:  # half of the way is the copy, half the check
+                done = done // 2 if phase == "copy" else (total + done) // 2
+            job.done = done
 
         options = MergeOptions(progress=progress, stop=self._stop.is_set, check=self._settings.check)
         return merge_prepared(self._models, job.prepared, job.target, self._settings.limits, options)
