@@ -22,7 +22,7 @@ class Limits:
     header_bytes: int = 256 * MIB
     array_elements: int = 16_000_000
     """Elements of all arrays of one file together."""
-    array_strings: int = 4_000_000
+    array_strings: int = 2_000_000
     """Strings in all arrays of one file together: each must be walked over, so this bounds the time. The largest
     vocabulary known, with its merges, has below 1,000,000."""
     key_bytes: int = 65_535

@@ -21,7 +21,7 @@ class Settings(ServiceSettings, service="inspector"):
     max_metadata_entries: int = Field(default=65_536, ge=1)
     max_tensors: int = Field(default=65_536, ge=1)
     max_array_elements: int = Field(default=16_000_000, ge=1)
-    max_array_strings: int = Field(default=4_000_000, ge=1)
+    max_array_strings: int = Field(default=2_000_000, ge=1)
     max_string_bytes: int = Field(default=MIB, ge=1024)
     max_split_parts: int = Field(default=1_024, ge=1, le=65_535)
 

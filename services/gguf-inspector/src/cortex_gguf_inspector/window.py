@@ -156,7 +156,7 @@ class Window:
         start = self.offset
         length = self.u64()
         if length > limit or length > self.remaining:
-            self._check_length(length, start, what)
+            self._check_length(length, start + 8, what)
             raise GgufError(
                 GgufErrorCode.LIMIT_EXCEEDED, f"{what} has {length} bytes; the limit is {limit}", offset=start
             )
