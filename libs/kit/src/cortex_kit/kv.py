@@ -288,13 +288,17 @@ class KVStore(Generic[DocumentT]):
         """
         await self._guard(self._delete(key))
 
-    async def keys(self) -> set[str]:
-        """Every key of the bucket.
+    async def values(self) -> dict[str, bytes]:
+        """Every key of the bucket with its stored bytes, readable or not.
 
         Raises:
             TransientError: as `put`.
         """
-        return await self._guard(self._keys())
+        return await self._guard(self._values(), timeout_s=SNAPSHOT_TIMEOUT_S)
+
+    async def keys(self) -> set[str]:
+        """Every key of the bucket; errors as `values`."""
+        return set(await self.values())
 
     async def _put(self, key: str, value: bytes) -> int:
         return await (await self._bus.js.key_value(self._bucket.name)).put(key, value)
@@ -305,22 +309,22 @@ class KVStore(Generic[DocumentT]):
         except KeyNotFoundError:
             return
 
-    async def _keys(self) -> set[str]:
+    async def _values(self) -> dict[str, bytes]:
         kv = await self._bus.js.key_value(self._bucket.name)
         expected = await _count(self._bus, self._bucket)
-        watcher = await kv.watchall(meta_only=True)
+        watcher = await kv.watchall()
         try:
-            last = {entry.key: entry.operation for entry in await _snapshot(watcher, expected)}
+            last = {entry.key: entry for entry in await _snapshot(watcher, expected)}
         finally:
             await _stop(watcher)
-        return {key for key, operation in last.items() if operation is None}
+        return {key: entry.value or b"" for key, entry in last.items() if entry.operation is None}
 
-    async def _guard(self, operation: Coroutine[Any, Any, ResultT]) -> ResultT:
+    async def _guard(self, operation: Coroutine[Any, Any, ResultT], timeout_s: float = PUT_TIMEOUT_S) -> ResultT:
         try:
             if not self._bus.connected:
                 operation.close()
                 raise TransientError("NATS is not connected")
-            async with asyncio.timeout(PUT_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await operation
         except (NatsError, OSError, TimeoutError) as error:
             raise TransientError(f"bucket {self._bucket.name}: {type(error).__name__}") from error

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import cast
 
 from nats.errors import Error as NatsError
-from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
 from cortex_contracts import subjects
 from cortex_contracts.base import ModelId, NodeId
 from cortex_contracts.documents import Document, KeyDocumentV1, ModelDocumentV1
 from cortex_contracts.rpc import InspectRequestV1, InspectResultV1, LogsRequestV1, LogsResultV1
-from cortex_contracts.streams import KEYS, MODELS, BucketSpec
+from cortex_contracts.streams import KEYS, MODELS
 from cortex_kit.bus import Bus
 from cortex_kit.errors import TransientError
 from cortex_kit.events import EventPublisher, Origin, new_envelope
@@ -25,8 +24,6 @@ from cortex_registry.errors import UnavailableError
 from cortex_registry.settings import Settings
 
 log = get_logger()
-SNAPSHOT_TIMEOUT_S = 30.0
-WATCH_TIMEOUT_S = 5.0
 RETRY_MAX_S = 10.0
 
 
@@ -34,38 +31,13 @@ class NatsMirror:
     """Mirror: the buckets `models` and `keys`, of which the relay is the only writer."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus = bus
         self._models: KVStore[ModelDocumentV1] = KVStore(bus, MODELS)
         self._keys: KVStore[KeyDocumentV1] = KVStore(bus, KEYS)
 
     async def stored(self, aggregate: Aggregate) -> Mapping[str, Document | None]:
-        bucket, kind = (MODELS, ModelDocumentV1) if aggregate is Aggregate.MODEL else (KEYS, KeyDocumentV1)
-        try:
-            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
-                values = await self._snapshot(bucket)
-        except (NatsError, OSError, TimeoutError) as error:
-            raise TransientError(f"bucket {bucket.name} could not be read: {type(error).__name__}") from error
-        return {key: _parse(kind, value) for key, value in values.items()}
-
-    async def _snapshot(self, bucket: BucketSpec) -> dict[str, bytes]:
-        """Every value, by counting: nats-py's end-of-snapshot marker can overtake the messages it should follow."""
-        if not self._bus.connected:
-            raise TransientError("NATS is not connected")
-        expected = (await self._bus.js.stream_info(f"KV_{bucket.name}")).state.messages
-        watcher = await (await self._bus.js.key_value(bucket.name)).watchall()
-        values: dict[str, bytes] = {}
-        seen = 0
-        try:
-            while seen < expected:
-                entry = cast("KeyValue.Entry | None", await watcher.updates(timeout=WATCH_TIMEOUT_S))
-                if entry is None:
-                    continue
-                seen += 1
-                if entry.operation is None:
-                    values[entry.key] = entry.value or b""
-        finally:
-            await watcher.stop()
-        return values
+        if aggregate is Aggregate.MODEL:
+            return {key: _parse(ModelDocumentV1, value) for key, value in (await self._models.values()).items()}
+        return {key: _parse(KeyDocumentV1, value) for key, value in (await self._keys.values()).items()}
 
     async def put(self, aggregate: Aggregate, key: str, document: Document) -> None:
         if aggregate is Aggregate.MODEL:
