@@ -166,6 +166,10 @@ class MergeJobs:
         try:
             merged = future.result()
         except GgufError as error:
+            if error.reason in (GgufErrorCode.MERGE_RUNNING, GgufErrorCode.MERGE_STOPPED):
+                self._jobs.pop(job.id, None)  # another instance is at it, or the service stops: no failure of the merge
+                log.info("gguf_merge_left", job=job.id, target=str(job.target), code=error.code)
+                return
             job.state, job.error = MergeState.FAILED, error
             log.warning("gguf_merge_failed", job=job.id, target=str(job.target), code=error.code, reason=error.message)
             await self._tell(job, GgufRejectedV1(path=str(job.target), code=error.code, reason=error.message))
@@ -173,7 +177,8 @@ class MergeJobs:
         job.state, job.done = MergeState.DONE, job.total
         self._jobs.pop(job.id, None)
         log.info("gguf_merged", job=job.id, target=merged.path, seconds=round(merged.seconds, 2), sha256=merged.sha256)
-        await self._tell(job, GgufMergedV1(path=merged.path, parts=merged.parts, size=merged.size))
+        if not merged.existed:  # else another instance has made it, and told
+            await self._tell(job, GgufMergedV1(path=merged.path, parts=merged.parts, size=merged.size))
 
     async def _tell(self, job: Job, event: Event) -> None:
         await self._announcer.try_publish(event, aggregate_id=job.id)
