@@ -9,6 +9,7 @@ from cortex_gguf_inspector.adapters.disk import DiskInspector
 from cortex_gguf_inspector.adapters.library import DiskLibrary
 from cortex_gguf_inspector.catalog import Catalog, Reconciler
 from cortex_gguf_inspector.entrypoints import rpc
+from cortex_gguf_inspector.entrypoints.estimate_rpc import attach_estimates
 from cortex_gguf_inspector.entrypoints.library_rpc import register_library
 from cortex_gguf_inspector.handlers import InspectHandler, LibraryHandler, Watcher
 from cortex_gguf_inspector.merge.jobs import MergeJobs
@@ -44,6 +45,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         watcher = Watcher(disk, Reconciler(catalog, known), known, lease, interval_s=settings.scan_interval_s)
         rpc.register(broker, InspectHandler(inspector, catalog))
         register_library(broker, LibraryHandler(disk, merges))
+        attach_estimates(broker, settings.models_dir, settings.limits())
 
         async def serve_rpc() -> None:
             await run_broker(broker, bus)
