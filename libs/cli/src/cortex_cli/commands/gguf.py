@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cortex_cli.commands import gguf_files
+from cortex_cli.commands import gguf_estimate, gguf_files
 from cortex_cli.commands.options import JsonOption
 from cortex_cli.errors import CliError
 from cortex_cli.output import console, details, print_json
@@ -14,6 +14,7 @@ from cortex_gguf_inspector.inspect import inspect_file
 
 app = typer.Typer(no_args_is_help=True, help="Look into GGUF files; needs no running Cortex.")
 gguf_files.register(app)
+gguf_estimate.register(app)
 
 
 @app.command(epilog="Examples: `cortex gguf inspect model.gguf` · `cortex gguf inspect folder --json`")
