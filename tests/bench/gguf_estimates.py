@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from cortex_contracts.engines import LlamaCppOptions
@@ -134,9 +134,10 @@ def arguments(options: LlamaCppOptions, extra: Sequence[str]) -> list[str]:
 
 
 class Bench:
-    def __init__(self, folder: Path, binary: Path) -> None:
+    def __init__(self, folder: Path, binary: Path, build: int) -> None:
         self._folder = folder
         self._binary = binary
+        self._build = build
         self._facts: dict[str, tuple[Path, Facts]] = {}
 
     def model(self, name: str) -> tuple[Path, Facts]:
@@ -164,7 +165,7 @@ class Bench:
         rpc = ("--rpc", ",".join(addresses[: case.devices])) if case.devices else ()
         measured = measure(self._binary, path, [*arguments(options, case.extra), *rpc], load=case.model == "SmolLM2")
         devices = [DeviceV1(name=f"RPC{i}", memory_free=64 * GIB, driver_context=False) for i in range(case.devices)]
-        estimated = estimate(setup(facts, options, case.extra, devices))
+        estimated = estimate(replace(setup(facts, options, case.extra, devices), build=self._build))
         return judge(Row(case, estimated, measured), addresses)
 
 
@@ -221,14 +222,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="part of a model's name")
     parser.add_argument("--server", type=Path, default=None, help="another llama-server")
+    parser.add_argument("--build", type=int, default=10_434, help="build number of the server")
+    parser.add_argument("--no-devices", action="store_true", help="for a build without RPC")
     arguments_ = parser.parse_args()
     binary = arguments_.server or binaries.llama_server()
     cases = [case for case in (*smollm2(), *smollm2_devices(), *others()) if arguments_.only in case.model]
+    cases = [case for case in cases if not (case.devices and arguments_.no_devices)]
     print("| " + " | ".join(HEADINGS) + " |\n|" + "---|" * len(HEADINGS))
     started, missed = time.monotonic(), 0
     rpc_folder = binaries.llama_server().parent
     with tempfile.TemporaryDirectory() as folder, rpc_devices(rpc_folder, 2) as addresses:
-        bench = Bench(Path(folder), binary)
+        bench = Bench(Path(folder), binary, arguments_.build)
         for case in cases:
             row = bench.run(case, addresses)
             missed += not row.met

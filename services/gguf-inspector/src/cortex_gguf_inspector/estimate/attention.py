@@ -33,6 +33,8 @@ class BatchShape:
     cast_keys: bool = False
     """Keys in f32 are converted for flash attention."""
     cast_values: bool = False
+    mixed_input: bool = True
+    """Newer engines take tokens and embeddings in one batch."""
 
 
 @dataclass(slots=True)

@@ -61,11 +61,24 @@ class BatchGraph:
         graph, shape, facts = self.graph, self._shape, self._facts
         tokens = graph.input(I32, shape.tokens)
         table = graph.external(0, 0, facts.n_embd, facts.n_vocab)
+        wide = (facts.n_embd, shape.tokens, 1, 1)
+        hidden = graph.expand(graph.node("get_rows", wide, table, tokens))
         graph.expand(graph.input(F32, facts.n_embd, shape.tokens))
-        hidden = graph.node("get_rows", (facts.n_embd, shape.tokens, 1, 1), table, tokens)
+        if shape.mixed_input:
+            self._mixed_input(table)
         if facts.architecture in SCALES_INPUT:
             hidden = graph.like("scale", hidden)
         return graph.expand(hidden)
+
+    def _mixed_input(self, table: Tensor) -> None:
+        """Rows of tokens put among rows of embeddings: reserved, although a batch of tokens does not need it."""
+        graph, tokens = self.graph, self._shape.tokens
+        rows = graph.node("get_rows", (self._facts.n_embd, tokens, 1, 1), table, graph.input(I32, tokens))
+        given = graph.like("dup", graph.input(F32, self._facts.n_embd, tokens))
+        slots = graph.input(I64, tokens)
+        graph.expand(
+            Tensor("set_rows", given.shape, given.stride, given.element, [rows, slots, given], view_of=given)
+        )
 
     def _output(self, hidden: Tensor) -> None:
         graph, facts = self.graph, self._facts

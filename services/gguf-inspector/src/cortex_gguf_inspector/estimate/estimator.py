@@ -45,6 +45,7 @@ class Estimator:
             request.task,
             parse_overrides(request.extra_args),
             self._sources.companions(options),
+            request.engine_build,
         )
         return _llamacpp_result(file, setup, search=request.search)
 

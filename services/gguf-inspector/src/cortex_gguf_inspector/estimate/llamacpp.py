@@ -22,6 +22,8 @@ DRIVER_CONTEXT = 512 * MIB
 DEFAULT_CACHE_RAM = 1024 * MIB
 """What the orchestrator passes when the model does not say."""
 ENGINE_CACHE_RAM = 8192 * MIB
+LAST_WITHOUT_MIXED_INPUT = 10_434
+"""Build 11434 reserves one more input as wide as the model; where in between that began was not looked up."""
 AUTO_SLOTS = 4
 """Slots of an engine that is left to choose; they share one cache then."""
 DEFAULT_UBATCH = 512
@@ -70,6 +72,8 @@ class Setup:
     task: Task = Task.GENERATE
     overrides: Overrides = field(default_factory=Overrides)
     companions: Companions = field(default_factory=Companions)
+    build: int | None = None
+    """Build number of the engine; None counts what the newest is known to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,7 @@ def exact_compute(setup: Setup, resolved: Resolved) -> dict[int, int]:
         ),
         cast_keys=types[0] == "f32",
         cast_values=types[1] == "f32",
+        mixed_input=setup.build is None or setup.build > LAST_WITHOUT_MIXED_INPUT,
     )
     used = {*shape.homes, *shape.cache_homes} - {CPU}
     return buffer_sizes(BatchGraph(facts, shape).build(), len(setup.devices) if used else 0)
@@ -370,4 +375,4 @@ def _draft_setup(setup: Setup, draft: Facts) -> Setup:
         update={"cache_type_k": None, "cache_type_v": None, "ngl": None, "cache_ram_mib": 0}
     )
     quiet = tuple(device.model_copy(update={"driver_context": False}) for device in setup.devices)
-    return Setup(draft, options, quiet, overrides=Overrides(no_repack=True))
+    return Setup(draft, options, quiet, overrides=Overrides(no_repack=True), build=setup.build)
