@@ -76,9 +76,7 @@ class BatchGraph:
         rows = graph.node("get_rows", (self._facts.n_embd, tokens, 1, 1), table, graph.input(I32, tokens))
         given = graph.like("dup", graph.input(F32, self._facts.n_embd, tokens))
         slots = graph.input(I64, tokens)
-        graph.expand(
-            Tensor("set_rows", given.shape, given.stride, given.element, [rows, slots, given], view_of=given)
-        )
+        graph.expand(Tensor("set_rows", given.shape, given.stride, given.element, [rows, slots, given], view_of=given))
 
     def _output(self, hidden: Tensor) -> None:
         graph, facts = self.graph, self._facts
