@@ -3,7 +3,6 @@
 import re
 from types import MappingProxyType
 
-JINJA_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 REFUSES_SYSTEM = re.compile(
     r"system (?:role|message|prompt)s?[^\n]{0,40}not (?:be )?(?:supported|allowed)", re.IGNORECASE
 )
@@ -32,6 +31,19 @@ def template_capabilities(template: str) -> tuple[str, ...]:
 
     A judgement by well-known marks: a template may do more in a way not known here. Linear in the template's length.
     """
-    text = JINJA_COMMENT.sub("", template)
+    text = _without_comments(template)
     found = ["system"] if SYSTEM.search(text) and not REFUSES_SYSTEM.search(text) else []
     return (*found, *(name for name, mark in MARKS.items() if mark.search(text)))
+
+
+def _without_comments(template: str) -> str:
+    """Without `{# ... #}`. By hand: an expression for it takes quadratic time on comments that never end."""
+    kept: list[str] = []
+    position = 0
+    while (start := template.find("{#", position)) >= 0:
+        kept.append(template[position:start])
+        end = template.find("#}", start + 2)
+        if end < 0:
+            return "".join(kept)
+        position = end + 2
+    return "".join((*kept, template[position:]))
