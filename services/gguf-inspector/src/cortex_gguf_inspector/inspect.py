@@ -64,6 +64,7 @@ def read_set(models: ModelsRoot, file: PurePosixPath, limits: Limits) -> list[He
             limits,
             time_budget_s=deadline - time.monotonic(),
             tensors=limits.tensors - sum(len(header.tensors) for header in headers),
+            kept_total_bytes=limits.kept_total_bytes - sum(header.kept_bytes for header in headers),
         )
         name = split.name_of(part)
         try:

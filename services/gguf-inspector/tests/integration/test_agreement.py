@@ -5,6 +5,8 @@ CORTEX_TEST_GEMMA3=<path of gemma-3-270m-q4_k_m.gguf> that model is compared too
 """
 
 import os
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +87,29 @@ def test_the_demo_model(smollm2_gguf: Path) -> None:
 @pytest.mark.timeout(300)
 def test_gemma_3() -> None:
     assert len(assert_agreement(Path(os.environ["CORTEX_TEST_GEMMA3"])).tensors) == 236
+
+
+@pytest.mark.parametrize("shape", ["gpt-oss-20b", "gpt-oss-120b", "deepseek2", "jamba", "gemma3"])
+def test_the_real_engine_takes_the_sparse_models_for_real_ones(
+    shape: str, tmp_path: Path, llama_server_binary: Path
+) -> None:
+    """It reads the header and the vocabulary, then is killed: before it touches a weight."""
+    gguf = SHAPES[shape]()
+    path = gguf.write(tmp_path / "model.gguf")
+    command = [str(llama_server_binary), "-m", str(path), "-c", "512", "-np", "1", "-lv", "4", "-fit", "off"]
+    command += ["--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as run:
+        assert run.stdout is not None
+        said: list[str] = []
+        for line in run.stdout:
+            said.append(line)
+            if "loading model tensors" in line:
+                break
+        run.kill()
+    text = "".join(said)
+    assert "loading model tensors" in text, text[-2000:]
+    printed = re.search(r"model params\s+= ([\d.]+) ([MB])", text)
+    assert printed is not None
+    assert float(printed[1]) * {"M": 1e6, "B": 1e9}[printed[2]] == pytest.approx(gguf.parameters, rel=0.001)

@@ -176,10 +176,6 @@ def test_every_cut_of_a_file_is_refused(writer):
         assert caught.value.code == "gguf_truncated"
 
 
-def names_that_are_no_text() -> bytes:
-    return GgufBuilder("llama").text("general.name", b"\xff\xfe\x1b[2J").raw("k", struct.pack("<IB", 0, 1)).bytes()
-
-
 def strings_of_wide_characters() -> bytes:
     """One astral character makes a text four times as large in memory as in the file."""
     gguf = GgufBuilder("llama")
@@ -210,7 +206,6 @@ COSTLY = {
     "many short arrays": (many_short_arrays, "gguf_limit_exceeded"),
     "many empty strings": (many_empty_strings, "gguf_limit_exceeded"),
     "huge chat template": (huge_chat_template, "gguf_limit_exceeded"),
-    "names that are no text": (names_that_are_no_text, "gguf_not_a_model"),
 }
 
 
@@ -323,7 +318,18 @@ def split_count_65535(root: Path) -> str:
     return gguf.write(root / "m-00001-of-65535.gguf").name
 
 
+def shards_with_long_texts(root: Path) -> str:
+    """Each part is within the memory budget; all of them together are not."""
+    names: list[str] = []
+    for number in range(3):
+        gguf = GgufBuilder("llama" if number == 0 else None).text("k", "x" * (MIB - 8)).tensor(f"t{number}", (32,))
+        gguf.texts("v", ["y" * (MIB - 8)] * 7).number("split.no", number, Kind.U16).number("split.count", 3, Kind.U16)
+        names.append(gguf.write(root / f"m-{number + 1:05d}-of-00003.gguf").name)
+    return names[0]
+
+
 ON_DISK = {
+    "long texts in all shards": (shards_with_long_texts, "gguf_limit_exceeded"),
     "LFS pointer": (lfs_pointer, "not_gguf"),
     "pipe": (pipe, "not_a_regular_file"),
     "directory": (directory, "no_gguf_in_folder"),
