@@ -1,7 +1,7 @@
 """Request-reply: `rpc.gguf.estimate` and `rpc.gguf.recommend`, shared by all instances through a queue group."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from cortex_contracts.base import ContractModel
 from cortex_contracts.enums import EngineType
-from cortex_contracts.estimates import EstimateRequestV1, EstimateResultV1, RecommendRequestV1, RecommendResultV1
+from cortex_contracts.estimates import (
+    CPU_DEVICE,
+    EstimateRequestV1,
+    EstimateResultV1,
+    MemoryV1,
+    RecommendRequestV1,
+    RecommendResultV1,
+)
 from cortex_contracts.rpc import RpcError, RpcReply
 from cortex_contracts.subjects import RPC_GGUF_ESTIMATE, RPC_GGUF_RECOMMEND
 from cortex_gguf_inspector.entrypoints.rpc import QUEUE
@@ -76,7 +83,7 @@ class EstimateHandler:
             found = await self.engine.ask(self.root / formula.path, options)
         except TransientError as error:
             return _noted(formula, f"the engine did not answer ({error}): the formula does")
-        devices = with_free(found, request.devices, request.host.memory_free)
+        devices = with_free(_with_relaid(found, formula), request.devices, request.host.memory_free)
         return formula.model_copy(
             update={
                 "source": "engine",
@@ -87,6 +94,17 @@ class EstimateHandler:
                 "fits": None if any(memory.fits is None for memory in devices) else all(m.fits for m in devices),
             }
         )
+
+
+def _with_relaid(found: Sequence[MemoryV1], formula: EstimateResultV1) -> tuple[MemoryV1, ...]:
+    """The tool leaves weights that the CPU re-lays out of its line for the host: the formula's count them."""
+    ours = next((memory.weights for memory in formula.devices if memory.device == CPU_DEVICE), 0)
+    return tuple(
+        memory.model_copy(update={"weights": ours, "total": memory.total - memory.weights + ours})
+        if memory.device == CPU_DEVICE and memory.weights < ours
+        else memory
+        for memory in found
+    )
 
 
 def _noted(result: EstimateResultV1, warning: str) -> EstimateResultV1:
