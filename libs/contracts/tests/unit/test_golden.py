@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cortex_contracts import asyncapi, documents
+from cortex_contracts import asyncapi, documents, estimates, library, rpc
+from cortex_contracts.base import ContractModel
 from cortex_contracts.documents import Document
 from cortex_contracts.envelope import parse_envelope
 from cortex_contracts.events import ALL_EVENTS, EVENT_BY_TYPE
@@ -18,6 +19,15 @@ DOCUMENTS = {
     name: value
     for name, value in vars(documents).items()
     if isinstance(value, type) and issubclass(value, Document) and value is not Document
+}
+MESSAGES = {
+    name: value
+    for module in (rpc, estimates, library)
+    for name, value in vars(module).items()
+    if isinstance(value, type)
+    and issubclass(value, ContractModel)
+    and value.__module__ == module.__name__
+    and name.endswith("V1")
 }
 
 
@@ -43,16 +53,29 @@ def test_event_of_every_version_still_parses(event: Any) -> None:
     assert_kept(json.loads(raw), json.loads(envelope.model_dump_json()))
 
 
-@pytest.mark.parametrize("name", sorted(DOCUMENTS))
-def test_document_of_every_version_still_parses(name: str) -> None:
-    raw = (GOLDEN / "documents" / f"{name}.json").read_text()
-    document = DOCUMENTS[name].model_validate_json(raw)
+def examples(folder: str) -> list[Path]:
+    """Golden files; `<Class>+<what was added>.json` holds a later, fuller example of the same version."""
+    return sorted((GOLDEN / folder).glob("*.json"))
+
+
+@pytest.mark.parametrize("path", examples("documents"), ids=lambda path: path.stem)
+def test_document_of_every_version_still_parses(path: Path) -> None:
+    raw = path.read_text()
+    document = DOCUMENTS[path.stem.split("+")[0]].model_validate_json(raw)
     assert_kept(json.loads(raw), json.loads(document.model_dump_json()))
+
+
+@pytest.mark.parametrize("path", examples("rpc"), ids=lambda path: path.stem)
+def test_request_and_reply_of_every_version_still_parse(path: Path) -> None:
+    raw = path.read_text()
+    message = MESSAGES[path.stem.split("+")[0]].model_validate_json(raw)
+    assert_kept(json.loads(raw), json.loads(message.model_dump_json()))
 
 
 def test_no_golden_file_lost_its_class() -> None:
     assert {path.stem for path in (GOLDEN / "events").glob("*.json")} == set(EVENT_BY_TYPE)
-    assert {path.stem for path in (GOLDEN / "documents").glob("*.json")} == set(DOCUMENTS)
+    assert {path.stem.split("+")[0] for path in examples("documents")} == set(DOCUMENTS)
+    assert {path.stem.split("+")[0] for path in examples("rpc")} == set(MESSAGES)
 
 
 def test_a_newer_writer_does_not_break_an_older_reader() -> None:
