@@ -90,5 +90,17 @@ def duration(seconds: float) -> str:
     return f"{max(0, int(seconds))}s"
 
 
+def size(count: int | None) -> str:
+    """Bytes in the unit people read."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit in ("B", "KiB") else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.2f} TiB"
+
+
 def _flat(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

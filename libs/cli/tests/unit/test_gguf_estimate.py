@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cortex_cli.commands.gguf import app
-from cortex_cli.commands.gguf_estimate import human, parse_devices, parse_size
+from cortex_cli.commands.gguf_estimate import parse_devices, parse_size
 from cortex_cli.errors import CliError
+from cortex_cli.output import size
 from cortex_testing.gguf import fixtures
 
 
@@ -28,7 +29,7 @@ def test_what_is_no_size_is_refused(text: str):
 def test_devices_have_names():
     first, second = parse_devices(["A100=40GiB", "24GiB"])
     assert (first.name, second.name, second.memory_free) == ("A100", "GPU1", 24 << 30)
-    assert human(3 << 29) == "1.5 GiB"
+    assert size(3 << 29) == "1.5 GiB"
 
 
 def test_an_estimate_and_a_recommendation_are_printed(tmp_path: Path):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cortex_cli.commands import gguf_estimate, gguf_files
+from cortex_cli.commands.gguf_facts import facts
 from cortex_cli.commands.options import JsonOption
 from cortex_cli.errors import CliError
 from cortex_cli.output import console, details, print_json
@@ -30,4 +31,4 @@ def inspect(
     if as_json:
         print_json(shown)
     else:
-        console().print(details(shown))
+        console().print(details(facts(result.gguf)))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cortex_cli.commands.options import JsonOption
 from cortex_cli.errors import CliError, ExitCode
-from cortex_cli.output import console, print_json, table
+from cortex_cli.output import console, print_json, size, table
 from cortex_contracts.engines import LlamaCppOptions, VllmOptions
 from cortex_contracts.enums import EngineType
 from cortex_contracts.estimates import (
@@ -166,16 +166,6 @@ def parse_size(text: str) -> int:
     return int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()])
 
 
-def human(size: int | None) -> str:
-    """Bytes in the unit that reads best."""
-    if size is None:
-        return "-"
-    amount, unit = float(size), 0
-    while amount >= 1024 and unit < 4:
-        amount, unit = amount / 1024, unit + 1
-    return f"{amount:.0f} B" if unit == 0 else f"{amount:.1f} {'KMGT'[unit - 1]}iB"
-
-
 def _relative(path: Path) -> str:
     return os.path.relpath(os.path.abspath(path), "/")
 
@@ -198,8 +188,8 @@ def _show(result: EstimateResultV1) -> None:
         (
             "total",
             "",
-            *(human(sum(getattr_bytes(m, part) for m in result.devices)) for part, _ in _PARTS),
-            human(result.total),
+            *(size(sum(_part(m, part) for m in result.devices)) for part, _ in _PARTS),
+            size(result.total),
             "",
             "",
         )
@@ -219,7 +209,7 @@ def _show(result: EstimateResultV1) -> None:
         out.print(Text(f"! unknown: {result.reason}. The total is a lower bound.", style="red"))
 
 
-def getattr_bytes(memory: MemoryV1, part: str) -> int:
+def _part(memory: MemoryV1, part: str) -> int:
     """One part of a device's memory by its column."""
     parts: dict[str, int] = {
         "weights": memory.weights,
@@ -233,8 +223,8 @@ def getattr_bytes(memory: MemoryV1, part: str) -> int:
 
 def _row(memory: MemoryV1) -> tuple[object, ...]:
     fits = {True: "yes", False: "no", None: "?"}[memory.fits]
-    parts = (human(getattr_bytes(memory, part)) for part, _ in _PARTS)
-    return (memory.device, memory.layers, *parts, human(memory.total), human(memory.free), fits)
+    parts = (size(_part(memory, part)) for part, _ in _PARTS)
+    return (memory.device, memory.layers, *parts, size(memory.total), size(memory.free), fits)
 
 
 def _bar(memory: MemoryV1, widest: int) -> Text:
@@ -243,7 +233,7 @@ def _bar(memory: MemoryV1, widest: int) -> Text:
         return bar
     drawn = 0
     for part, colour in _PARTS:
-        cells = round(getattr_bytes(memory, part) / widest * _BAR)
+        cells = round(_part(memory, part) / widest * _BAR)
         bar.append("█" * cells, style=colour)
         drawn += cells
     room = round((memory.free or 0) / widest * _BAR)
@@ -253,7 +243,7 @@ def _bar(memory: MemoryV1, widest: int) -> Text:
 def _facts(result: EstimateResultV1) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = [
         ("context", f"{result.context_size} tokens, {result.context_per_slot} per slot"),
-        ("cache per token", human(result.kv_bytes_per_token)),
+        ("cache per token", size(result.kv_bytes_per_token)),
         ("source", result.source),
     ]
     if result.largest_context is not None:

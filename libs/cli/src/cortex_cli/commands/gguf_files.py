@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from cortex_cli.commands.options import JsonOption
 from cortex_cli.errors import CliError, ExitCode
-from cortex_cli.output import console, details, print_json, table
+from cortex_cli.output import console, details, print_json, size, table
 from cortex_contracts.library import EntryState, LibraryEntryV1, LibraryV1, PartsV1
 from cortex_gguf_inspector.errors import GgufError, GgufErrorCode
 from cortex_gguf_inspector.library.scan import scan_folder
@@ -111,16 +111,6 @@ def verify(
         console().print(table(("file", "size", "tensors", "sha256"), rows))
     if not result.ok:
         raise CliError("\n".join(result.problems), code=GgufErrorCode.CORRUPT.value)
-
-
-def size(count: int) -> str:
-    """Bytes in the unit people read."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit in ("B", "KiB") else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.2f} TiB"
 
 
 def _rows(library: LibraryV1) -> Sequence[Sequence[object]]:
