@@ -48,7 +48,8 @@ format: install ## Format and fix what can be fixed
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format .
 
 unit: install ## Unit tests alone (no network, under 10 s)
-	@$(PYTEST) -q -m "not integration and not docker and not system and not vllm"
+	@$(PYTEST) -q -m "not integration and not docker and not system and not vllm and not slow" \
+		$(wildcard libs/*/tests/unit services/*/tests/unit) services/orchestrator/tests/contract
 
 test: install ## All tests: unit, integration and system, on real servers
 	@$(PYTEST) -q $(ARGS)

@@ -15,5 +15,4 @@ def test_a_mixture_of_experts_is_told_in_words(tmp_path: Path) -> None:
     assert shown["experts"] == "32, 4 used for a token"
     assert shown["attention"] == "64 heads, 8 for keys and values, sliding window of 128"
     assert "MXFP4" in str(shown["tensors"])
-    assert shown["chat template"] == "none"
-    assert "licence" not in shown
+    assert shown["chat template"] == "system, tools, reasoning"

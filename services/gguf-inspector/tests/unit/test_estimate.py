@@ -157,6 +157,7 @@ def llama(models: Path) -> Facts:
 memory = st.integers(min_value=0, max_value=64 * MIB)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     free=st.lists(memory, max_size=3), host=memory, slots=st.integers(1, 3), flash=st.booleans(), ngl=st.integers(0, 9)

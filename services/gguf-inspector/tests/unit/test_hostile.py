@@ -168,6 +168,7 @@ def test_a_file_that_is_not_gguf_is_named_for_what_it_is(case):
     assert hint in error.message
 
 
+@pytest.mark.slow
 def test_every_cut_of_a_file_is_refused(writer):
     data = writer().model().bytes()
     for size in range(len(data) - 1):
@@ -215,6 +216,7 @@ def test_a_costly_file_costs_little(case):
     assert refusal(make()).code == code
 
 
+@pytest.mark.slow
 def test_the_largest_header_within_the_limits_is_bounded():
     """An eighth of all limits at once in an eighth of the time and memory: the whole would be slow to trace."""
     gguf = GgufBuilder("llama")

@@ -267,6 +267,7 @@ def test_the_bounds_hold_and_are_said(tmp_path, writer):
     assert not hurried.complete
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_are_looked_at_in_time(tmp_path):
     for folder in range(100):
         (tmp_path / f"f{folder}").mkdir()
