@@ -179,9 +179,9 @@ class Dispatcher:
                 response.close()
 
     async def _refuse(self, response: UpstreamResponse, call: Call, target: Target) -> None:
-        """Raise the engine's refusal, unless it is still loading and the request may be tried again."""
+        """Raise the engine's refusal, unless it is still loading: that costs it nothing, and the waiting time bounds it."""
         refusal = map_engine_error(response.status, await response.read_all(MAX_ERROR_BYTES))
-        if not refusal.loading or not self._budget.withdraw():
+        if not refusal.loading:
             raise refusal.error
         metrics.RETRIES.labels("loading").inc()
         call.refusal = refusal.error

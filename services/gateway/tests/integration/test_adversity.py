@@ -115,8 +115,9 @@ async def test_a_request_waits_for_a_replica_that_comes_in_time(world, mortal_ll
         assert (await waiting).choices
 
 
-async def test_an_engine_that_restarts_within_the_wait_costs_no_request(world, mortal_llama):
+async def test_an_engine_that_restarts_within_the_wait_costs_no_request(new_world, nats_url, mortal_llama):
     llama = mortal_llama
+    world = await new_world(nats_url, replica_wait_s="25")
     secret = await world.serve(llama)
     await asyncio.to_thread(llama.kill)
     async with world.client(secret) as client:
