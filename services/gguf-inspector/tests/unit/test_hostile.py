@@ -211,6 +211,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("case", COSTLY)
+@pytest.mark.slow
 def test_a_costly_file_costs_little(case):
     make, code = COSTLY[case]
     assert refusal(make()).code == code

@@ -239,6 +239,7 @@ def test_a_link_out_of_the_root_as_a_part_is_refused(root, write_split, tmp_path
     assert refusal(root, "big-00001-of-00002.gguf").code == "path_outside_models_root"
 
 
+@pytest.mark.slow
 def test_a_file_that_grows_while_it_is_read_is_refused(root, writer, monkeypatch):
     path = writer().model().write(root / "growing.gguf")
     pread = os.pread

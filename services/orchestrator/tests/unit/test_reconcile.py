@@ -104,7 +104,7 @@ class Stage:
         self.specs = SpecSource(self.catalog, NodeProfile(NODE, "/models"), clock)
         world = World(self.models, self.replicas, self.lease, lambda: self.connected, clock)
         self.reconciler = Reconciler(
-            world, runtime, self.specs, self.reporter, jobs, Timing(resync_s=0.02, absence_grace_s=0.3)
+            world, runtime, self.specs, self.reporter, jobs, Timing(resync_s=0.01, absence_grace_s=0.2)
         )
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -125,7 +125,7 @@ class Stage:
 
     async def rounds(self) -> None:
         """Long enough for several rounds."""
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.06)
 
     def state(self) -> str | None:
         document = self.store.documents.get(REPLICA)
@@ -264,7 +264,7 @@ async def test_without_the_lease_nothing_is_touched(stage: Stage) -> None:
     stage.begin()
     await stage.rounds()
     assert stage.runtime.calls == []
-    assert "lease" in (stage.reconciler.readiness() or "")
+    await stage.until(lambda: "lease" in (stage.reconciler.readiness() or ""))
     stage.lease.held = True
     await stage.until(lambda: stage.state() == ReplicaState.STARTED)
 
