@@ -133,6 +133,7 @@ def test_a_template_shows_what_it_handles(name):
     assert template_capabilities(template) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize("piece", ["{#", "system role ", "<think", "{{ m.role ", "'image"])
 def test_a_long_template_is_judged_in_linear_time(piece):

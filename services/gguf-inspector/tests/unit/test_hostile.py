@@ -22,6 +22,8 @@ from cortex_gguf_inspector.reader import read_header
 from cortex_gguf_inspector.window import BytesSource
 from cortex_testing.gguf import Dtype, GgufBuilder, Kind, llama
 
+pytestmark = pytest.mark.slow  # CPU and memory of each case are measured
+
 U8, U16, U32, I32, F32, BOOL, STRING, ARRAY, U64 = 0, 2, 4, 5, 6, 7, 8, 9, 10
 TIME_LIMIT_S = 1.0
 MEMORY_LIMIT = 64 * MIB
@@ -168,7 +170,6 @@ def test_a_file_that_is_not_gguf_is_named_for_what_it_is(case):
     assert hint in error.message
 
 
-@pytest.mark.slow
 def test_every_cut_of_a_file_is_refused(writer):
     data = writer().model().bytes()
     for size in range(len(data) - 1):
@@ -211,13 +212,11 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("case", COSTLY)
-@pytest.mark.slow
 def test_a_costly_file_costs_little(case):
     make, code = COSTLY[case]
     assert refusal(make()).code == code
 
 
-@pytest.mark.slow
 def test_the_largest_header_within_the_limits_is_bounded():
     """An eighth of all limits at once in an eighth of the time and memory: the whole would be slow to trace."""
     gguf = GgufBuilder("llama")
