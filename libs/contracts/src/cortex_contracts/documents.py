@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from cortex_contracts.base import ContractModel, KeyId, ModelId, NodeId, ReplicaId, UtcDatetime
+from cortex_contracts.diagnosis import Diagnosis
 from cortex_contracts.engines import LlamaCppOptions, VllmOptions
 from cortex_contracts.enums import (
     DesiredState,
@@ -22,6 +23,17 @@ class Document(ContractModel):
     """A KV value. `aggregateversion` grows with every write of its writer; readers drop an older one."""
 
     aggregateversion: int = Field(ge=0)
+
+
+class ExternalEndpoint(ContractModel):
+    """An engine that Cortex routes to and probes but does not run. Its replica id is `<model id>-<position>`."""
+
+    url: str
+    """Base URL without /v1, e.g. http://10.0.0.5:8000."""
+    served_name: str | None = None
+    """The name the model has there; None when it is the model's own."""
+    api_key_sealed: str | None = None
+    """Sealed with CORTEX_SECRET_KEY; None sends no key."""
 
 
 class ModelDocumentV1(Document):
@@ -59,6 +71,12 @@ class ModelDocumentV1(Document):
     """Longest silence between two chunks, seconds."""
     routing_policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
     fallbacks: tuple[str, ...] = ()
+    external: tuple[ExternalEndpoint, ...] = ()
+    """Endpoints run by others. A model that has any is never run by an orchestrator; each counts as a replica."""
+    correlation_id: str | None = None
+    """Request that asked for the present version; goes into every event that follows from it."""
+    causation_id: str | None = None
+    """Event that announced the present version."""
 
 
 class KeyDocumentV1(Document):
@@ -78,6 +96,10 @@ class KeyDocumentV1(Document):
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_concurrent_streams: int | None = None
+    tokens_per_month: int | None = None
+    """Budget of prompt and completion tokens per calendar month (UTC)."""
+    priority: Literal["interactive", "batch"] = "interactive"
+    """Who waits when a model is busy."""
 
 
 class PullProgress(ContractModel):
@@ -110,6 +132,15 @@ class ReplicaDocumentV1(Document):
     next_attempt_at: UtcDatetime | None = None
     pull: PullProgress | None = None
     gpus: tuple[int, ...] = ()
+    diagnosis: Diagnosis | None = None
+    """Why it failed, as far as its output tells."""
+    warnings: tuple[str, ...] = ()
+    """What was left out or degraded when it was started."""
+    load_seconds: float | None = None
+    """Measured time from start to healthy of this specification, seconds."""
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    """The event about this replica that came last."""
 
 
 class EngineLoad(ContractModel):

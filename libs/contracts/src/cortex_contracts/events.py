@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cortex_contracts.base import ContractModel, KeyId, ModelId, NodeId, ReplicaId, UtcDatetime
+from cortex_contracts.diagnosis import Diagnosis
 from cortex_contracts.enums import EngineType, ModelState, Task, UsageOutcome
 
 
@@ -72,6 +73,74 @@ class KeyRevokedV1(Event):
     name: str
 
 
+class KeyUpdatedV1(Event):
+    """A key's limits or rights changed, or it was rotated; `changed` names the fields, never their values."""
+
+    SUBJECT: ClassVar[str] = "key.updated"
+    key_id: KeyId
+    name: str
+    changed: tuple[str, ...] = ()
+
+
+class _RecordEvent(Event):
+    """A record of the registry that no other service reads."""
+
+    id: str
+    name: str
+
+
+class _RecordUpdatedEvent(_RecordEvent):
+    changed: tuple[str, ...] = ()
+
+
+class OrgCreatedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "org.created"
+
+
+class OrgUpdatedV1(_RecordUpdatedEvent):
+    SUBJECT: ClassVar[str] = "org.updated"
+
+
+class OrgDeletedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "org.deleted"
+
+
+class UserCreatedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "user.created"
+
+
+class UserUpdatedV1(_RecordUpdatedEvent):
+    SUBJECT: ClassVar[str] = "user.updated"
+
+
+class UserDeletedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "user.deleted"
+
+
+class RecipeCreatedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "recipe.created"
+
+
+class RecipeUpdatedV1(_RecordUpdatedEvent):
+    SUBJECT: ClassVar[str] = "recipe.updated"
+
+
+class RecipeDeletedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "recipe.deleted"
+
+
+class WebhookCreatedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "webhook.created"
+
+
+class WebhookUpdatedV1(_RecordUpdatedEvent):
+    SUBJECT: ClassVar[str] = "webhook.updated"
+
+
+class WebhookDeletedV1(_RecordEvent):
+    SUBJECT: ClassVar[str] = "webhook.deleted"
+
+
 class ModelDemandedV1(Event):
     """A request arrived for an on-demand model that does not run."""
 
@@ -121,14 +190,6 @@ class ContainerStoppedV1(_ContainerEvent):
     exit_code: int | None = None
 
 
-class Diagnosis(ContractModel):
-    """What went wrong and what to do about it."""
-
-    code: str
-    message: str
-    fix: str
-
-
 class ContainerFailedV1(_ContainerEvent):
     SUBJECT: ClassVar[str] = "container.failed"
     reason: str
@@ -154,6 +215,8 @@ class PlacementRejectedV1(Event):
     reason: str
     asked_bytes: int | None = None
     tried: tuple[str, ...] = ()
+    would_fit: tuple[str, ...] = ()
+    """Settings that would fit, in words."""
 
 
 class NodeUpdatedV1(Event):
@@ -254,6 +317,19 @@ ALL_EVENTS: tuple[type[Event], ...] = (
     ModelStateChangedV1,
     KeyCreatedV1,
     KeyRevokedV1,
+    KeyUpdatedV1,
+    OrgCreatedV1,
+    OrgUpdatedV1,
+    OrgDeletedV1,
+    UserCreatedV1,
+    UserUpdatedV1,
+    UserDeletedV1,
+    RecipeCreatedV1,
+    RecipeUpdatedV1,
+    RecipeDeletedV1,
+    WebhookCreatedV1,
+    WebhookUpdatedV1,
+    WebhookDeletedV1,
     ModelDemandedV1,
     ContainerPullingV1,
     ContainerCreatedV1,

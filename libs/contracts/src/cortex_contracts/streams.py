@@ -83,6 +83,9 @@ REGISTRY_USAGE = ConsumerSpec(
 )
 ORCHESTRATOR_DEMANDED = ConsumerSpec(EVENTS, "orchestrator-demanded", "model.demanded")
 HEALTH_SUSPECTED = ConsumerSpec(EVENTS, "health-suspected", "upstream.suspected")
+REGISTRY_EVENTS = ConsumerSpec(
+    EVENTS, "registry-events", ">", ack_wait_s=60.0, max_deliver=100_000, max_ack_pending=1000
+)
 DEAD_LETTERS = ConsumerSpec(ADVISORIES, "dead-letters", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>")
 
-CONSUMERS = (REGISTRY_USAGE, ORCHESTRATOR_DEMANDED, HEALTH_SUSPECTED, DEAD_LETTERS)
+CONSUMERS = (REGISTRY_USAGE, REGISTRY_EVENTS, ORCHESTRATOR_DEMANDED, HEALTH_SUSPECTED, DEAD_LETTERS)

@@ -2,7 +2,19 @@
 
 from cortex_contracts.base import NodeId
 
-EVENT_SUBJECTS = ("model.>", "key.>", "container.>", "placement.>", "node.>", "upstream.>", "gguf.>")
+EVENT_SUBJECTS = (
+    "model.>",
+    "key.>",
+    "org.>",
+    "user.>",
+    "recipe.>",
+    "webhook.>",
+    "container.>",
+    "placement.>",
+    "node.>",
+    "upstream.>",
+    "gguf.>",
+)
 USAGE_SUBJECTS = ("usage.>",)
 DLQ_SUBJECTS = ("dlq.>",)
 MAX_DELIVERIES_SUBJECTS = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",)
@@ -13,11 +25,18 @@ RPC_GGUF_RECOMMEND = "rpc.gguf.recommend"
 RPC_GGUF_SCAN = "rpc.gguf.scan"
 RPC_GGUF_MERGE = "rpc.gguf.merge"
 RPC_GGUF_VERIFY = "rpc.gguf.verify"
+RPC_ORCHESTRATOR_DRY_RUN = "rpc.orchestrator.dry-run"
+RPC_HEALTH_TEST = "rpc.health.test"
 
 
 def rpc_logs(node: NodeId) -> str:
     """Request-reply subject of the orchestrator that owns the engines of one node."""
     return f"rpc.orchestrator.logs.{node}"
+
+
+def rpc_logs_follow(node: NodeId) -> str:
+    """Starts a live copy of an engine's output on the caller's own inbox (operations.LogsFollowRequestV1)."""
+    return f"rpc.orchestrator.logs-follow.{node}"
 
 
 def dead_letter(consumer: str) -> str:
