@@ -81,6 +81,8 @@ class Command:
     lock_memory: bool = False
     hub_cache: bool = False
     """Downloads models, and should keep them over a replacement."""
+    warnings: tuple[str, ...] = ()
+    """What was left out or degraded, in sentences; no part of the hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +162,11 @@ class ReplicaKey:
 
 
 def wanted_replicas(models: Mapping[str, ModelDocumentV1]) -> dict[ReplicaId, ReplicaKey]:
-    """Every replica that should run, by id."""
+    """Every replica that should run, by id. A model with external endpoints is run by somebody else."""
     keys = [
         ReplicaKey(model, ordinal)
         for model in models.values()
-        if model.desired_state is DesiredState.RUNNING
+        if model.desired_state is DesiredState.RUNNING and not model.external
         for ordinal in range(model.replicas)
     ]
     return {key.id: key for key in keys}
