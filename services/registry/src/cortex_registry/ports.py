@@ -2,15 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+from pydantic import JsonValue
 
 from cortex_contracts.base import KeyId, ModelId
 from cortex_contracts.documents import Document
 from cortex_contracts.enums import ModelState
 from cortex_contracts.events import Event, UsageRecordedV1
 from cortex_contracts.rpc import InspectResultV1, LogsResultV1
+from cortex_kit.ids import uuid7
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.keys import ApiKey
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.outbox import Aggregate, Backlog, OutboxLine
@@ -20,13 +24,18 @@ from cortex_registry.domain.usage import UsageFilter, UsageReport
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who does what: becomes revision, audit entry and event of the same transaction."""
+    """Who does what: becomes revision, audit entry and event of the same transaction.
 
-    actor: str
+    `before` and `after` hold the fields that changed, never a secret.
+    """
+
+    caller: Caller
     action: str
     event: Event
     changed: tuple[str, ...] = ()
-    request_id: str | None = None
+    before: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    after: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    event_id: str = field(default_factory=uuid7)
 
 
 class ModelRepository(Protocol):
@@ -84,7 +93,7 @@ class KeyRepository(Protocol):
         """Row, audit and outbox line, or nothing."""
         ...
 
-    async def revoke(self, key_id: KeyId, now: datetime, actor: str, request_id: str | None) -> ApiKey | None:
+    async def revoke(self, key_id: KeyId, now: datetime, caller: Caller) -> ApiKey | None:
         """Mark revoked, with audit and outbox line, once; None when there is no such key."""
         ...
 

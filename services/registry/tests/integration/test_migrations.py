@@ -46,7 +46,7 @@ async def test_a_database_full_of_vllm_models_is_upgraded_and_nothing_else_chang
     await empty.execute("INSERT INTO served_names SELECT served_model_name, id FROM models")
     before = {row["id"]: dict(row) for row in await empty.fetch("SELECT * FROM models")}
 
-    assert [one.version for one in await migrate(empty)] == [2]
+    assert [one.version for one in await migrate(empty)] == [one.version for one in load_migrations()[1:]]
 
     after = await empty.fetch("SELECT * FROM models ORDER BY id")
     for row in after:
@@ -118,7 +118,7 @@ async def test_many_migrators_at_once_apply_each_file_once(postgres_dsn: str) ->
 
 
 async def test_a_changed_file_is_refused_and_nothing_is_applied(empty: Any) -> None:
-    first, second = load_migrations()
+    first, second = load_migrations()[:2]
     await migrate(empty, [first])
     tampered = dataclasses.replace(first, sql=first.sql + "\n-- changed")
     with pytest.raises(SchemaProblemError, match=r"0001.*was changed"):
@@ -128,7 +128,7 @@ async def test_a_changed_file_is_refused_and_nothing_is_applied(empty: Any) -> N
 
 
 async def test_a_failing_file_leaves_no_trace_and_does_not_keep_the_lock(empty: Any, postgres_dsn: str) -> None:
-    first, second = load_migrations()
+    first, second = load_migrations()[:2]
     broken = dataclasses.replace(second, sql="CREATE TABLE half (x integer); SELECT nonsense FROM nowhere;")
     with pytest.raises(asyncpg.UndefinedTableError):
         await migrate(empty, [first, broken])

@@ -16,17 +16,18 @@ from cortex_contracts.events import UsageRecordedV1
 from cortex_contracts.rpc import InspectResultV1, LogsResultV1
 from cortex_kit.clock import SystemClock
 from cortex_kit.errors import DomainError, PermanentError, TransientError
+from cortex_registry.domain.identity import ROOT, Caller
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.specification import parse_specification
 from cortex_registry.domain.state import Projected
 from cortex_registry.domain.usage import UsageFilter, UsageReport
-from cortex_registry.handlers.models import Caller, ModelRules, ModelService
+from cortex_registry.handlers.models import ModelRules, ModelService
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.handlers.projector import Projector, Views
 from cortex_registry.handlers.usage import UsageBatcher
 from cortex_registry.ports import Act
 
-CALLER = Caller("admin")
+CALLER = Caller(ROOT)
 RULES = ModelRules(SecretStr("x" * 32), ("vllm",), None)
 
 

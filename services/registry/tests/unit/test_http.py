@@ -7,11 +7,13 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from fastapi import APIRouter
 from pydantic import SecretStr, ValidationError
 
 from cortex_kit.errors import DomainError, TransientError
+from cortex_registry.domain.identity import Right
 from cortex_registry.domain.specification import Specification
+from cortex_registry.entrypoints.access import Routes
+from cortex_registry.entrypoints.guards import RootToken
 from cortex_registry.entrypoints.http import create_app
 from cortex_registry.errors import DatabaseUnavailableError
 from cortex_registry.settings import Settings
@@ -35,10 +37,10 @@ async def echo(specification: Specification) -> dict[str, str]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    router = APIRouter()
-    router.add_api_route("/fail/{kind}", fail)
-    router.add_api_route("/echo", echo, methods=["POST"])
-    app = create_app([router], readiness={}, admin_token=SecretStr(TOKEN), max_body_bytes=2000)
+    routes = Routes("test")
+    routes.add("GET", "/fail/{kind}", fail, Right.MODELS_READ)
+    routes.add("POST", "/echo", echo, Right.MODELS_WRITE)
+    app = create_app([routes.router], readiness={}, authenticators=[RootToken(SecretStr(TOKEN))], max_body_bytes=2000)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as made:

@@ -8,6 +8,7 @@ from cortex_registry.adapters.outbox import write_act
 from cortex_registry.adapters.postgres import Database
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import key_from_row, key_to_json
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.keys import ApiKey, key_revoked, revoked
 from cortex_registry.domain.outbox import Aggregate
 from cortex_registry.domain.text import is_id
@@ -32,7 +33,7 @@ class PostgresKeys:
             await connection.execute(_SQL["insert_key"], key_to_json(key))
             await write_act(connection, Aggregate.KEY, key.id, key.document.aggregateversion, act)
 
-    async def revoke(self, key_id: KeyId, now: datetime, actor: str, request_id: str | None) -> ApiKey | None:
+    async def revoke(self, key_id: KeyId, now: datetime, caller: Caller) -> ApiKey | None:
         if not is_id(key_id):
             return None
         async with self._database.transaction() as connection:
@@ -44,6 +45,6 @@ class PostgresKeys:
             if after is None:
                 return key
             await connection.execute(_SQL["revoke_key"], key_id, now)
-            act = Act(actor, "key.revoke", key_revoked(after), request_id=request_id)
+            act = Act(caller, "key.revoke", key_revoked(after))
             await write_act(connection, Aggregate.KEY, key_id, after.document.aggregateversion, act)
         return after

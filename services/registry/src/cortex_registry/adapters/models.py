@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 
@@ -14,6 +15,7 @@ from cortex_registry.adapters.outbox import write_act, write_event
 from cortex_registry.adapters.postgres import Connection, Database
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import model_from_row, model_to_json, options_to_json
+from cortex_registry.domain.identity import SYSTEM
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.outbox import Aggregate
 from cortex_registry.domain.state import Projected
@@ -43,11 +45,13 @@ class PostgresModels:
 
     async def add(self, model: Model, act: Act) -> None:
         async with self._writing() as connection:
+            model = _caused(model, act)
             await connection.execute(_SQL["insert_model"], model_to_json(model))
             await self._write_rest(connection, model, act)
 
     async def replace(self, model: Model, act: Act) -> bool:
         async with self._writing() as connection:
+            model = _caused(model, act)
             found = await connection.fetchval(_SQL["update_model"], model_to_json(model), model.id, model.version - 1)
             if found is None:
                 return False
@@ -86,7 +90,7 @@ class PostgresModels:
                 reason=projected.reason,
                 since=projected.since,
             )
-            act = Act("registry", "state_changed", event)
+            act = Act(SYSTEM, "state_changed", event)
             await write_event(connection, Aggregate.MODEL, model_id, version, act)
         return True
 
@@ -114,5 +118,18 @@ class PostgresModels:
     async def _write_revision(self, connection: Connection, model: Model, version: int, act: Act) -> None:
         document = model.document.model_dump_json()
         await connection.execute(
-            _SQL["insert_revision"], model.id, version, act.action, act.actor, list(act.changed), document
+            _SQL["insert_revision"],
+            model.id,
+            version,
+            act.action,
+            act.caller.actor,
+            list(act.changed),
+            document,
+            act.caller.request_id,
         )
+
+
+def _caused(model: Model, act: Act) -> Model:
+    """The version that this act makes, so that whatever follows from it can name its cause."""
+    cause = {"correlation_id": act.caller.request_id or act.event_id, "causation_id": act.event_id}
+    return replace(model, document=model.document.model_copy(update=cause))

@@ -10,7 +10,6 @@ import asyncpg
 from cortex_contracts.base import ContractModel
 from cortex_contracts.documents import Document
 from cortex_contracts.events import EVENT_BY_TYPE
-from cortex_kit.ids import uuid7
 from cortex_registry.adapters.postgres import Connection, Database, translated
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import Row, key_from_row, model_from_row
@@ -26,9 +25,18 @@ _LOCK = 0x436F7274_72656C61
 
 async def write_act(connection: Connection, aggregate: Aggregate, aggregate_id: str, version: int, act: Act) -> None:
     """Audit entry and outbox line of a change; call inside its transaction, after the aggregate's row was written."""
-    detail = json.dumps({"changed": list(act.changed)} if act.changed else {})
-    subject = f"{aggregate}/{aggregate_id}"
-    await connection.execute(_SQL["insert_audit"], act.actor, act.action, subject, detail, act.request_id)
+    detail = {"changed": list(act.changed), "before": dict(act.before), "after": dict(act.after)}
+    caller = act.caller
+    await connection.execute(
+        _SQL["insert_audit"],
+        caller.actor,
+        act.action,
+        f"{aggregate}/{aggregate_id}",
+        json.dumps({name: value for name, value in detail.items() if value}),
+        caller.request_id,
+        caller.identity.user_id,
+        caller.address,
+    )
     await write_event(connection, aggregate, aggregate_id, version, act)
 
 
@@ -36,13 +44,13 @@ async def write_event(connection: Connection, aggregate: Aggregate, aggregate_id
     """The outbox line alone."""
     await connection.execute(
         _SQL["insert_outbox"],
-        uuid7(),
+        act.event_id,
         aggregate.value,
         aggregate_id,
         version,
         act.event.type_name(),
         _payload(act.event),
-        act.request_id,
+        act.caller.request_id,
     )
 
 

@@ -54,7 +54,7 @@ VLLM_COLUMNS = (
 _SHARED = tuple(
     field for field in ModelDocumentV1.model_fields if field not in ("aggregateversion", "llamacpp", "vllm", "id")
 )
-_JSON = ("extra_env", "placement", "request_defaults")
+_JSON = ("extra_env", "placement", "request_defaults", "external")
 
 
 def columns_of(engine: EngineType) -> tuple[str, ...]:

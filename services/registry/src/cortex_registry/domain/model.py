@@ -120,6 +120,7 @@ def changed_document(
         "aggregateversion": old.aggregateversion + 1,
         "desired_state": old.desired_state,
         "restart_generation": old.restart_generation,
+        "external": old.external,
     }
     return _with_fields(kept, specification, hf_token_sealed)
 
@@ -153,6 +154,21 @@ def changed_fields(old: ModelDocumentV1, new: ModelDocumentV1) -> tuple[str, ...
     if old.restart_generation != new.restart_generation:
         changed.add("restart_generation")
     return tuple(sorted(changed))
+
+
+def changes(old: ModelDocumentV1, new: ModelDocumentV1) -> tuple[dict[str, JsonValue], dict[str, JsonValue]]:
+    """What the changed fields were and are, for the audit log; a secret shows as `***` or null."""
+    before, after = _audited(old), _audited(new)
+    changed = changed_fields(old, new)
+    return {field: before.get(field) for field in changed}, {field: after.get(field) for field in changed}
+
+
+def _audited(document: ModelDocumentV1) -> dict[str, JsonValue]:
+    return describe(document) | {
+        "desired_state": document.desired_state.value,
+        "restart_generation": document.restart_generation,
+        "hf_token": "***" if document.hf_token_sealed is not None else None,
+    }
 
 
 def with_desire(model: Model, desired: DesiredState, now: datetime, *, again: bool = False) -> Model | None:

@@ -10,10 +10,18 @@ from cortex_contracts.events import Event
 
 
 class Aggregate(StrEnum):
-    """What the registry alone writes, each with its bucket."""
+    """What the registry alone writes."""
 
     MODEL = "model"
     KEY = "key"
+    ORG = "org"
+    USER = "user"
+    RECIPE = "recipe"
+    WEBHOOK = "webhook"
+
+
+MIRRORED = (Aggregate.MODEL, Aggregate.KEY)
+"""Those whose present documents lie in a bucket of the same name; the others are known by their events alone."""
 
 
 @dataclass(frozen=True, slots=True)

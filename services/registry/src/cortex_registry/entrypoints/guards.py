@@ -1,24 +1,30 @@
-"""What every request passes before a route: an id, the admin token, a limit on the body, measurement."""
+"""What every request passes before a route: an id, authentication, a limit on the body, measurement."""
 
 import hashlib
 import hmac
 import re
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import structlog
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cortex_kit.errors import DomainError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
 from cortex_registry import metrics
-from cortex_registry.entrypoints.problems import problem
+from cortex_registry.domain.identity import ROOT, Identity
+from cortex_registry.entrypoints.problems import RETRY_AFTER_S, problem
+from cortex_registry.errors import UnavailableError
 
 log = get_logger()
 REQUEST_ID = "cortex.request_id"
+IDENTITY = "cortex.identity"
 ADMIN = "/admin"
 _REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
@@ -75,34 +81,75 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
     metrics.REQUEST_SECONDS.labels(path).observe(seconds)
 
 
-class AdminToken:
-    """Refuses everything below /admin without the admin token, before the body is read."""
+class Authenticator(Protocol):
+    """Finds out who sends a request. Raises UnavailableError when it cannot be found out now."""
 
-    def __init__(self, app: ASGIApp, *, token: SecretStr) -> None:
-        self._app = app
+    async def authenticate(self, headers: Headers, method: str) -> Identity | None:
+        """None: nobody. Raises DomainError 403 for a session whose request may be forged."""
+        ...
+
+
+class RootToken:
+    """Authenticator for the admin token of the settings, which works without the database."""
+
+    def __init__(self, token: SecretStr) -> None:
         self._digest = hashlib.sha256(token.get_secret_value().encode()).digest()
+
+    async def authenticate(self, headers: Headers, method: str) -> Identity | None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        # Digests have one length, so the comparison tells nothing about the token's.
+        given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        return ROOT if hmac.compare_digest(given, self._digest) and scheme.lower() == "bearer" else None
+
+
+class Authentication:
+    """Finds out who asks, before the body is read; refuses nobody's requests below /admin but to public paths."""
+
+    def __init__(
+        self, app: ASGIApp, *, authenticators: Sequence[Authenticator], public: frozenset[tuple[str, str]]
+    ) -> None:
+        self._app = app
+        self._authenticators = authenticators
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(ADMIN):
             await self._app(scope, receive, send)
             return
-        if self._allowed(Headers(scope=scope).get("authorization")):
+        if (scope["method"], scope["path"]) in self._public:
             await self._app(scope, receive, send)
             return
-        log.warning("admin_request_refused", path=scope["path"][:200])
-        refusal = problem(
-            401,
-            "unauthorized",
-            "Give the admin token: Authorization: Bearer <token>.",
-            headers={"WWW-Authenticate": 'Bearer realm="cortex-admin"'},
-        )
-        await refusal(scope, receive, send)
+        try:
+            identity = await self._identify(Headers(scope=scope), scope["method"])
+        except DomainError as error:
+            await problem(error.status, error.code, error.message)(scope, receive, send)
+            return
+        except UnavailableError as error:
+            headers = {"Retry-After": str(RETRY_AFTER_S)}
+            await problem(503, error.code, error.message, headers=headers)(scope, receive, send)
+            return
+        if identity is None:
+            log.warning("admin_request_refused", path=scope["path"][:200])
+            await _unauthorized()(scope, receive, send)
+            return
+        scope[IDENTITY] = identity
+        await self._app(scope, receive, send)
 
-    def _allowed(self, authorization: str | None) -> bool:
-        scheme, _, token = (authorization or "").partition(" ")
-        # Digests have one length, so the comparison tells nothing about the token's.
-        given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        return hmac.compare_digest(given, self._digest) and scheme.lower() == "bearer"
+    async def _identify(self, headers: Headers, method: str) -> Identity | None:
+        for authenticator in self._authenticators:
+            identity = await authenticator.authenticate(headers, method)
+            if identity is not None:
+                return identity
+        return None
+
+
+def _unauthorized() -> Response:
+    return problem(
+        401,
+        "unauthorized",
+        "Sign in, or give a token: Authorization: Bearer <token>.",
+        headers={"WWW-Authenticate": 'Bearer realm="cortex-admin"'},
+    )
 
 
 class BodyLimit:

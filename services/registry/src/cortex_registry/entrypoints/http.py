@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
-from pydantic import SecretStr
 
 from cortex_kit.ops import ops_router
-from cortex_registry.entrypoints.guards import ADMIN, AdminToken, BodyLimit, RequestContext
+from cortex_registry.entrypoints.access import check_rights
+from cortex_registry.entrypoints.guards import ADMIN, Authentication, Authenticator, BodyLimit, RequestContext
 from cortex_registry.entrypoints.problems import install_problem_handlers
 
 DESCRIPTION = (
@@ -19,10 +19,17 @@ def create_app(
     routers: Sequence[APIRouter],
     *,
     readiness: Mapping[str, Callable[[], str | None]],
-    admin_token: SecretStr,
+    authenticators: Sequence[Authenticator],
     max_body_bytes: int,
+    public: frozenset[tuple[str, str]] = frozenset(),
 ) -> FastAPI:
-    """Build the application. The token is checked before routing, so that nothing below /admin can forget it."""
+    """Build the application. Who asks is found out before routing, so that nothing below /admin can forget it.
+
+    `public` names the (method, path) pairs that need no sign-in.
+
+    Raises:
+        RuntimeError: a route declares no right.
+    """
     app = FastAPI(
         title="Cortex admin API",
         version="1",
@@ -32,12 +39,13 @@ def create_app(
         redoc_url=None,
     )
     # The guard above refuses; this only tells OpenAPI how to sign in.
-    bearer = Depends(HTTPBearer(auto_error=False, description="The admin token"))
+    bearer = Depends(HTTPBearer(auto_error=False, description="The admin token, or a personal token"))
     for router in routers:
         app.include_router(router, prefix=ADMIN, dependencies=[bearer])
     app.include_router(ops_router(readiness))
     install_problem_handlers(app)
+    check_rights(app)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
-    app.add_middleware(AdminToken, token=admin_token)
+    app.add_middleware(Authentication, authenticators=authenticators, public=public)
     app.add_middleware(RequestContext)
     return app

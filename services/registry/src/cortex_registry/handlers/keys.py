@@ -8,6 +8,7 @@ from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.keys import (
     SECRET_BYTES,
     ApiKey,
@@ -17,7 +18,6 @@ from cortex_registry.domain.keys import (
     key_created,
     new_key,
 )
-from cortex_registry.handlers.models import Caller
 from cortex_registry.ports import Act, KeyRepository
 
 log = get_logger()
@@ -46,7 +46,7 @@ class KeyService:
             raise DomainError("invalid_request", message, status=422, details={"errors": errors})
         plain = encode_key(self._random_bytes(SECRET_BYTES))
         key = new_key(specification, plain, key_id=KeyId(uuid7()), now=now)
-        await self._repository.add(key, Act(caller.actor, "key.create", key_created(key), request_id=caller.request_id))
+        await self._repository.add(key, Act(caller, "key.create", key_created(key)))
         log.info("key_created", key_id=key.id, prefix=key.prefix)
         return key, plain
 
@@ -56,7 +56,7 @@ class KeyService:
 
     async def revoke(self, key_id: KeyId, caller: Caller) -> None:
         """Revoke for ever; harmless when done before. Raises DomainError 404 `key_not_found`."""
-        key = await self._repository.revoke(key_id, self._clock.now(), caller.actor, caller.request_id)
+        key = await self._repository.revoke(key_id, self._clock.now(), caller)
         if key is None:
             raise DomainError("key_not_found", f"There is no key {key_id!r}.", status=404)
         log.info("key_revoked", key_id=key_id)

@@ -14,13 +14,16 @@ from cortex_kit.errors import DomainError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
 from cortex_kit.secrets import seal
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.model import (
     Model,
     changed_document,
     changed_fields,
+    changes,
     check,
     created,
     deleted,
+    describe,
     merge,
     new_document,
     updated,
@@ -32,14 +35,6 @@ from cortex_registry.ports import Act, EngineLogs, Inspector, ModelRepository
 
 log = get_logger()
 CONFLICT_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, for revisions and audit."""
-
-    actor: str
-    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +98,7 @@ class ModelService:
             if not changed:
                 return self._observation.observe(model)
             after = replace(model, document=document, updated_at=self._clock.now())
-            act = Act(caller.actor, "model.update", updated(document, changed), changed, caller.request_id)
+            act = Act(caller, "model.update", updated(document, changed), changed, *changes(old, document))
             if await self._repository.replace(after, act):
                 log.info("model_updated", model_id=model.id, changed=changed)
                 return self._observation.observe(after)
@@ -113,7 +108,7 @@ class ModelService:
         """Forget the model; its files stay, its engines are stopped by the orchestrator."""
         for _ in range(CONFLICT_ATTEMPTS):
             model = await self._find(reference)
-            act = Act(caller.actor, "model.delete", deleted(model.document), (), caller.request_id)
+            act = Act(caller, "model.delete", deleted(model.document), before=describe(model.document))
             if await self._repository.remove(model, act):
                 log.info("model_deleted", model_id=model.id)
                 return
@@ -147,7 +142,9 @@ class ModelService:
                 return self._observation.observe(model)
             changed = changed_fields(model.document, after.document)
             action = "model.start" if desired is DesiredState.RUNNING else "model.stop"
-            act = Act(caller.actor, action, updated(after.document, changed), changed, caller.request_id)
+            act = Act(
+                caller, action, updated(after.document, changed), changed, *changes(model.document, after.document)
+            )
             if await self._repository.replace(after, act):
                 log.info("model_desired", model_id=model.id, desired=desired.value)
                 return self._observation.observe(after)
@@ -175,7 +172,7 @@ class ModelService:
         return seal(self._rules.secret_key, token.get_secret_value()) if token is not None else None
 
     def _act(self, caller: Caller, action: str, document: ModelDocumentV1) -> Act:
-        return Act(caller.actor, action, created(document), (), caller.request_id)
+        return Act(caller, action, created(document), after=describe(document))
 
 
 def _too_busy() -> DomainError:

@@ -14,7 +14,7 @@ from cortex_kit.clock import Clock
 from cortex_kit.errors import TransientError
 from cortex_kit.logging import get_logger
 from cortex_registry import metrics
-from cortex_registry.domain.outbox import Aggregate, OutboxLine, plan_mirror
+from cortex_registry.domain.outbox import MIRRORED, Aggregate, OutboxLine, plan_mirror
 from cortex_registry.errors import DatabaseUnavailableError
 from cortex_registry.ports import EventSink, Mirror, OutboxSession, OutboxSource, Provisioning
 
@@ -119,7 +119,7 @@ class Relay:
 
     async def _publish(self, session: OutboxSession, lines: Sequence[OutboxLine]) -> None:
         """KV first, then the events in order: who reads KV upon an event finds what it tells of."""
-        for aggregate in Aggregate:
+        for aggregate in MIRRORED:
             ids = list(dict.fromkeys(line.aggregate_id for line in lines if line.aggregate is aggregate))
             if ids:
                 await self._write_documents(session, aggregate, ids)
@@ -149,7 +149,7 @@ class Relay:
 
     async def _republish(self, session: OutboxSession, reason: str) -> None:
         """Make both buckets equal to Postgres, whatever they held."""
-        for aggregate in Aggregate:
+        for aggregate in MIRRORED:
             stored = await self._mirror.stored(aggregate)
             plan = plan_mirror(await session.documents(aggregate), stored)
             for key, version in plan.ahead.items():

@@ -10,11 +10,11 @@ SELECT * FROM api_keys WHERE revoked_at IS NULL AND id = ANY($1::uuid[]);
 -- name: insert_key
 INSERT INTO api_keys (
     id, version, name, prefix, digest, scopes, models, ip_allowlist, expires_at, user_id, org_id, requests_per_minute,
-    tokens_per_minute, max_concurrent_streams, created_at
+    tokens_per_minute, max_concurrent_streams, tokens_per_month, priority, created_at
 )
 SELECT
     id, version, name, prefix, digest, scopes, models, ip_allowlist, expires_at, user_id, org_id, requests_per_minute,
-    tokens_per_minute, max_concurrent_streams, created_at
+    tokens_per_minute, max_concurrent_streams, tokens_per_month, priority, created_at
 FROM jsonb_populate_record(NULL::api_keys, $1::jsonb);
 
 -- name: lock_key

@@ -15,13 +15,13 @@ INSERT INTO models (
     id, version, name, served_model_name, aliases, task, engine_type, repo_id, local_path, engine_image, extra_args,
     extra_env, hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since,
     restart_generation, request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s,
-    routing_policy, fallbacks, created_at, updated_at
+    routing_policy, fallbacks, external, correlation_id, causation_id, created_at, updated_at
 )
 SELECT
     id, version, name, served_model_name, aliases, task, engine_type, repo_id, local_path, engine_image, extra_args,
     extra_env, hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since,
     restart_generation, request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s,
-    routing_policy, fallbacks, created_at, updated_at
+    routing_policy, fallbacks, external, correlation_id, causation_id, created_at, updated_at
 FROM jsonb_populate_record(NULL::models, $1::jsonb);
 
 -- name: update_model
@@ -29,13 +29,13 @@ UPDATE models SET (
     version, name, served_model_name, aliases, task, repo_id, local_path, engine_image, extra_args, extra_env,
     hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since, restart_generation,
     request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s, routing_policy,
-    fallbacks, updated_at
+    fallbacks, external, correlation_id, causation_id, updated_at
 ) = (
     SELECT
         version, name, served_model_name, aliases, task, repo_id, local_path, engine_image, extra_args, extra_env,
         hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since, restart_generation,
         request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s, routing_policy,
-        fallbacks, updated_at
+        fallbacks, external, correlation_id, causation_id, updated_at
     FROM jsonb_populate_record(NULL::models, $1::jsonb)
 )
 WHERE id = $2 AND version = $3
@@ -79,7 +79,8 @@ INSERT INTO served_names (name, model_id) SELECT unnest($1::text[]), $2;
 DELETE FROM models WHERE id = $1 AND version = $2 RETURNING id;
 
 -- name: insert_revision
-INSERT INTO model_revisions (model_id, version, action, author, changed, document) VALUES ($1, $2, $3, $4, $5, $6);
+INSERT INTO model_revisions (model_id, version, action, author, changed, document, request_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: raise_model_version
 UPDATE models SET version = $2::bigint + 1 WHERE id = $1 AND version < $2::bigint;

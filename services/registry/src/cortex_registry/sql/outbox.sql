@@ -3,7 +3,7 @@ INSERT INTO outbox (event_id, aggregate, aggregate_id, aggregate_version, event_
 VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: insert_audit
-INSERT INTO audit (actor, action, subject, detail, request_id) VALUES ($1, $2, $3, $4, $5);
+INSERT INTO audit (actor, action, subject, detail, request_id, user_id, address) VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: try_lead
 SELECT pg_try_advisory_lock($1);

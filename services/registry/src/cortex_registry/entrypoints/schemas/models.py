@@ -1,11 +1,11 @@
-"""Answers of the admin API."""
+"""Answers about models."""
 
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from cortex_contracts.documents import EngineLoad, NodeDocumentV1, PullProgress
+from cortex_contracts.documents import EngineLoad, PullProgress
 from cortex_contracts.engines import LlamaCppOptions, VllmOptions
 from cortex_contracts.enums import (
     DesiredState,
@@ -17,10 +17,7 @@ from cortex_contracts.enums import (
     Task,
     Verdict,
 )
-from cortex_contracts.events import UsageRecordedV1
-from cortex_registry.domain.keys import ApiKey
 from cortex_registry.domain.model import describe
-from cortex_registry.domain.usage import UsageReport, UsageTotals
 from cortex_registry.handlers.observation import Observed, ReplicaStatus
 
 
@@ -136,82 +133,3 @@ def model_answer(observed: Observed) -> ModelAnswer:
 
 class ModelList(BaseModel):
     items: list[LlamaCppModelAnswer | VllmModelAnswer]
-
-
-class KeyAnswer(BaseModel):
-    """A key without what it is made of."""
-
-    id: str
-    name: str
-    prefix: str
-    scopes: tuple[str, ...]
-    models: tuple[str, ...]
-    ip_allowlist: tuple[str, ...]
-    expires_at: datetime | None
-    user_id: str | None
-    org_id: str | None
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    max_concurrent_streams: int | None
-    created_at: datetime
-    revoked_at: datetime | None
-
-
-class NewKeyAnswer(KeyAnswer):
-    """The only answer that holds the key itself."""
-
-    key: str
-
-
-class KeyList(BaseModel):
-    items: list[KeyAnswer]
-
-
-def key_fields(key: ApiKey) -> dict[str, Any]:
-    """Fields of a KeyAnswer."""
-    shared = {field for field in KeyAnswer.model_fields if field not in ("prefix", "created_at", "revoked_at")}
-    return key.document.model_dump(include=shared) | {
-        "prefix": key.prefix,
-        "created_at": key.created_at,
-        "revoked_at": key.revoked_at,
-    }
-
-
-class UsageAnswer(BaseModel):
-    """The newest records that match, and sums over all that match."""
-
-    items: list[UsageRecordedV1]
-    totals: UsageTotals
-
-    @classmethod
-    def of(cls, report: UsageReport) -> "UsageAnswer":
-        return cls(items=list(report.records), totals=report.totals)
-
-
-class NodeList(BaseModel):
-    items: list[NodeDocumentV1]
-
-
-class ComponentAnswer(BaseModel):
-    """Whether something the registry needs is there."""
-
-    ready: bool
-    reason: str | None
-
-
-class CountsAnswer(BaseModel):
-    """What there is; null where the database cannot be asked."""
-
-    models: int | None
-    models_by_state: dict[str, int] | None
-    keys: int | None
-    replicas_by_state: dict[str, int]
-    nodes: int
-
-
-class StatusAnswer(BaseModel):
-    """The registry's view of the whole."""
-
-    ready: bool
-    components: dict[str, ComponentAnswer]
-    counts: CountsAnswer

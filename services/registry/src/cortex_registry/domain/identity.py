@@ -1,0 +1,115 @@
+"""Who asks, and what a role may do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Each role may do what the one before may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+_RANK: Mapping[Role, int] = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
+
+
+class Right(StrEnum):
+    """What a route asks for. `GRANTS` says who has it."""
+
+    PUBLIC = "public"
+    """Nobody need sign in."""
+    SELF = "self"
+    """Any signed-in user, about what is their own."""
+    MODELS_READ = "models:read"
+    MODELS_OPERATE = "models:operate"
+    """Start, stop, restart, test."""
+    MODELS_WRITE = "models:write"
+    LOGS_READ = "logs:read"
+    RECIPES_READ = "recipes:read"
+    RECIPES_WRITE = "recipes:write"
+    UPSTREAMS_WRITE = "upstreams:write"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    USAGE_READ = "usage:read"
+    EVENTS_READ = "events:read"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    AUDIT_READ = "audit:read"
+    SYSTEM_READ = "system:read"
+    SYSTEM_WRITE = "system:write"
+
+
+GRANTS: Mapping[Right, Role] = {
+    Right.SELF: Role.VIEWER,
+    Right.MODELS_READ: Role.VIEWER,
+    Right.MODELS_OPERATE: Role.OPERATOR,
+    Right.MODELS_WRITE: Role.ADMIN,
+    Right.LOGS_READ: Role.OPERATOR,
+    Right.RECIPES_READ: Role.VIEWER,
+    Right.RECIPES_WRITE: Role.ADMIN,
+    Right.UPSTREAMS_WRITE: Role.ADMIN,
+    Right.KEYS_READ: Role.ADMIN,
+    Right.KEYS_WRITE: Role.ADMIN,
+    Right.USERS_READ: Role.ADMIN,
+    Right.USERS_WRITE: Role.ADMIN,
+    Right.USAGE_READ: Role.VIEWER,
+    Right.EVENTS_READ: Role.VIEWER,
+    Right.WEBHOOKS_READ: Role.ADMIN,
+    Right.WEBHOOKS_WRITE: Role.ADMIN,
+    Right.AUDIT_READ: Role.ADMIN,
+    Right.SYSTEM_READ: Role.VIEWER,
+    Right.SYSTEM_WRITE: Role.ADMIN,
+}
+"""The lowest role that has a right. `PUBLIC` is not here: it needs no role."""
+
+
+class CredentialKind(StrEnum):
+    """How somebody proved who they are."""
+
+    ROOT = "root"
+    """The admin token of the settings: no user, every right, works without the database."""
+    TOKEN = "token"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Somebody who proved who they are."""
+
+    kind: CredentialKind
+    name: str
+    """User name, or `admin` for the token of the settings."""
+    role: Role
+    user_id: str | None = None
+    org_id: str | None = None
+    must_change_password: bool = False
+
+    def may(self, right: Right) -> bool:
+        """Whether this identity has the right."""
+        return right is Right.PUBLIC or _RANK[self.role] >= _RANK[GRANTS[right]]
+
+
+ROOT = Identity(CredentialKind.ROOT, "admin", Role.ADMIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, from where, in which request: for revisions, events and audit."""
+
+    identity: Identity
+    request_id: str | None = None
+    address: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """Name in revisions and audit entries."""
+        return self.identity.name
+
+
+SYSTEM = Caller(Identity(CredentialKind.ROOT, "registry", Role.ADMIN))
+"""The registry itself."""

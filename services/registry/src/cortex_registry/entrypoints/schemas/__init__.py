@@ -1,0 +1,1 @@
+"""Answers of the admin API, one module per area."""

@@ -1,0 +1,2 @@
+-- Usage by month, and its hourly sums.
+SELECT 1;

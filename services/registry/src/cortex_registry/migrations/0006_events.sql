@@ -1,0 +1,2 @@
+-- What happened, as the registry read it off the stream, and webhooks.
+SELECT 1;

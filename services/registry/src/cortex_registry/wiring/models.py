@@ -1,0 +1,65 @@
+"""Models: routes, relay of changes, projected state."""
+
+from cortex_kit.lease import Lease
+from cortex_registry.adapters.models import PostgresModels
+from cortex_registry.adapters.nats import NatsEngineLogs, NatsEvents, NatsInspector, NatsMirror
+from cortex_registry.adapters.outbox import PostgresOutboxSource
+from cortex_registry.entrypoints.routes.models import ModelRoutes
+from cortex_registry.handlers.models import ModelRules, ModelService
+from cortex_registry.handlers.projector import Projector
+from cortex_registry.handlers.projector import Views as ProjectorViews
+from cortex_registry.handlers.relay import Relay, RelayTiming
+from cortex_registry.wiring.core import Core, Part
+
+PROJECTOR_LEASE = "registry-projector"
+
+
+def model_service(core: Core) -> ModelService:
+    """Commands and queries on models."""
+    settings = core.settings
+    return ModelService(
+        PostgresModels(core.database),
+        core.observation,
+        NatsInspector(core.bus, settings.inspector_timeout_s),
+        NatsEngineLogs(core.bus, settings.logs_timeout_s),
+        rules=ModelRules(settings.secret_key, settings.engines, core.models_root),
+        clock=core.clock,
+    )
+
+
+def models_part(core: Core, service: ModelService) -> Part:
+    """Routes of models, and the tasks that publish their changes and states."""
+    lease = Lease(core.bus, PROJECTOR_LEASE, holder=core.settings.instance)
+    return Part(
+        routers=(ModelRoutes(service).router(),),
+        tasks={"relay": _relay(core).run, "lease": lease.run, "projector": _projector(core, lease).run},
+    )
+
+
+def _relay(core: Core) -> Relay:
+    settings = core.settings
+    return Relay(
+        PostgresOutboxSource(core.database),
+        NatsMirror(core.bus),
+        NatsEvents(core.bus, source=core.source),
+        core.provisioner,
+        clock=core.clock,
+        timing=RelayTiming(settings.outbox_poll_s, settings.outbox_batch_size, settings.resync_s),
+    )
+
+
+def _projector(core: Core, lease: Lease) -> Projector:
+    views = core.views
+    projector = Projector(
+        ProjectorViews(views.models, views.replicas, views.verdicts),
+        PostgresModels(core.database),
+        lease,
+        clock=core.clock,
+        settle_s=core.settings.state_settle_s,
+        grace_s=core.settings.state_grace_s,
+    )
+    views.models.on_change(projector.touch)
+    views.replicas.on_change(projector.touch)
+    views.verdicts.on_change(projector.touch)
+    core.bus.on_reconnect(projector.hush)
+    return projector
