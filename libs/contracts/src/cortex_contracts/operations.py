@@ -54,6 +54,8 @@ class LogsFollowRequestV1(ContractModel):
     ordinal: int = 0
     tail: int = Field(default=200, ge=0, le=5000)
     deliver: str = Field(min_length=1, max_length=256)
+    stop: bool = False
+    """The reader has gone: end this copy now. Needs no answer."""
 
 
 class LogsFollowStartedV1(ContractModel):
