@@ -62,9 +62,10 @@ test-integration: install ## Tests against real NATS, Postgres, llama-server (an
 test-system: install ## Tests of the whole stack
 	@$(PYTEST) -q -m system $(ARGS)
 
-docs: install ## Generate docs/api from the code
+docs: install ## Generate docs/api and the NATS users from the code
 	@$(BIN)/python -m cortex_contracts.asyncapi > docs/api/asyncapi.json
 	@$(BIN)/python -m cortex_registry openapi > docs/api/openapi.json
+	@$(BIN)/python -m cortex_contracts.permissions > deploy/nats/users.conf
 
 lock: $(BIN)/python ## Write requirements.lock anew (UPGRADE=1 takes newer releases)
 	@[ -x "$(UV)" ] || command -v $(UV) >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)

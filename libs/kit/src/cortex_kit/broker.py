@@ -32,6 +32,7 @@ from cortex_kit.bus import (
     PING_INTERVAL_S,
     RECONNECT_WAIT_S,
     Bus,
+    inbox_prefix,
     split_url,
 )
 from cortex_kit.errors import PermanentError, TransientError
@@ -128,6 +129,7 @@ def new_broker(url: SecretStr, *, name: str) -> NatsBroker:
         [address],
         name=name,
         security=security,
+        inbox_prefix=inbox_prefix(user),
         ack_policy=AckPolicy.NACK_ON_ERROR,
         middlewares=[DeliveryPolicy],
         max_reconnect_attempts=-1,

@@ -15,6 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from pydantic import SecretStr, ValidationError
 
+from cortex_contracts import permissions
 from cortex_contracts.base import ContractModel
 from cortex_contracts.rpc import RpcReply
 from cortex_contracts.streams import BucketSpec, ConsumerSpec
@@ -38,6 +39,11 @@ def split_url(url: SecretStr) -> tuple[str, str | None, str | None]:
     return address, user, unquote(parts.password) if parts.password else None
 
 
+def inbox_prefix(user: str | None) -> bytes:
+    """Replies travel under a prefix of the user's own, so that no other user can read them."""
+    return (permissions.inbox_prefix(user) if user else "_INBOX").encode()
+
+
 class Bus:
     """Owns one nats-py connection. A closed connection ends the process: a supervisor starts it anew."""
 
@@ -58,6 +64,7 @@ class Bus:
             name=self._name,
             user=user,
             password=password,
+            inbox_prefix=inbox_prefix(user),
             allow_reconnect=True,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_S,
