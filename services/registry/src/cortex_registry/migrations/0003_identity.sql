@@ -4,15 +4,17 @@ CREATE TABLE orgs (
     id         uuid PRIMARY KEY,
     version    bigint NOT NULL DEFAULT 1,
     name       varchar(128) NOT NULL,
+    -- What makes the name unique: normalised and case-folded by the registry, whatever the database's locale.
+    name_key   varchar(512) NOT NULL UNIQUE,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX orgs_name_key ON orgs (lower(name));
 
 CREATE TABLE users (
     id                   uuid PRIMARY KEY,
     version              bigint NOT NULL DEFAULT 1,
     username             varchar(64) NOT NULL,
+    username_key         varchar(256) NOT NULL UNIQUE,
     display_name         varchar(128) NOT NULL DEFAULT '',
     role                 varchar(16) NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
     org_id               uuid REFERENCES orgs (id),
@@ -24,12 +26,13 @@ CREATE TABLE users (
     created_at           timestamptz NOT NULL DEFAULT now(),
     updated_at           timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX users_username_key ON users (lower(username));
 CREATE INDEX idx_users_org ON users (org_id);
 
 -- Browser sessions. The cookie holds a random token, of which only the digest is kept.
 CREATE TABLE sessions (
     digest       char(64) PRIMARY KEY,
+    -- What the user may see and name it by.
+    id           uuid NOT NULL UNIQUE,
     user_id      uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     csrf_digest  char(64) NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
@@ -58,7 +61,7 @@ CREATE INDEX idx_admin_tokens_user ON admin_tokens (user_id);
 
 -- Failed sign-ins per user name and per address (`user:<name>`, `address:<ip>`).
 CREATE TABLE login_failures (
-    subject       varchar(160) PRIMARY KEY,
+    subject       varchar(300) PRIMARY KEY,
     failures      integer NOT NULL,
     first_at      timestamptz NOT NULL,
     last_at       timestamptz NOT NULL,
