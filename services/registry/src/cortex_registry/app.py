@@ -22,6 +22,7 @@ from cortex_registry.wiring.events import events_part
 from cortex_registry.wiring.identity import identity_part
 from cortex_registry.wiring.keys import key_service, keys_part
 from cortex_registry.wiring.models import model_service, models_part
+from cortex_registry.wiring.quality import idempotency_store, quality_part
 from cortex_registry.wiring.system import system_part
 from cortex_registry.wiring.upstreams import upstreams_part
 from cortex_registry.wiring.usage import usage_part
@@ -31,7 +32,8 @@ from cortex_registry.wiring.usage import usage_part
 async def build(settings: Settings) -> AsyncGenerator[Service]:
     """Wire everything; the runner runs the tasks."""
     core = _core(settings)
-    parts = _parts(core)
+    idempotency = idempotency_store(core)
+    parts = (*_parts(core), quality_part(idempotency))
     http = create_app(
         [router for part in parts for router in part.routers],
         readiness=core.readiness,
@@ -41,6 +43,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         ],
         public=frozenset(path for part in parts for path in part.public),
         max_body_bytes=settings.max_body_bytes,
+        idempotency=idempotency,
     )
     await core.database.open()
     try:

@@ -20,19 +20,14 @@ from cortex_registry.entrypoints.preconditions import etag, parse_if_match, requ
         ('""', set()),
         ('"-1"', set()),
         ('"' + "9" * 30 + '"', set()),
-        ('"٣"', None),
     ],
 )
 def test_the_versions_that_an_if_match_header_names(header: str | None, versions: set[int] | None) -> None:
-    if header == '"٣"':
-        with pytest.raises(DomainError):
-            parse_if_match(header)
-        return
     assert parse_if_match(header) == (None if versions is None else frozenset(versions))
 
 
 @pytest.mark.parametrize(
-    "header", ["", "3", '"3', '3"', '"3" "4"', '"3",', ',"3"', "*,*", 'w/"3"', '"3";x', '"' + "1" * 2000 + '"']
+    "header", ["", "3", '"3', '3"', '"3" "4"', '"3",', ',"3"', "*,*", 'w/"3"', '"3";x', '"٣"', '"' + "1" * 2000 + '"']
 )
 def test_a_malformed_if_match_is_refused(header: str) -> None:
     with pytest.raises(DomainError) as refusal:

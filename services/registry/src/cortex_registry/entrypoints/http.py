@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fastapi import APIRouter, Depends, FastAPI
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, FastAPI
 
 from cortex_kit.ops import ops_router
 from cortex_registry.entrypoints.access import check_rights
+from cortex_registry.entrypoints.bodies import StrictBodies
+from cortex_registry.entrypoints.description import DESCRIPTION, install_description
 from cortex_registry.entrypoints.guards import ADMIN, Authentication, Authenticator, BodyLimit, RequestContext
+from cortex_registry.entrypoints.idempotency import Idempotency, Store
 from cortex_registry.entrypoints.problems import install_problem_handlers
-
-DESCRIPTION = (
-    "Models, API keys and usage of one Cortex installation. Errors are RFC 9457 problem details with a `code`."
-)
 
 
 def create_app(
@@ -22,10 +20,12 @@ def create_app(
     authenticators: Sequence[Authenticator],
     max_body_bytes: int,
     public: frozenset[tuple[str, str]] = frozenset(),
+    idempotency: Store | None = None,
 ) -> FastAPI:
     """Build the application. Who asks is found out before routing, so that nothing below /admin can forget it.
 
-    `public` names the (method, path) pairs that need no sign-in.
+    `public` names the (method, path) pairs that need no sign-in. `idempotency` keeps answers for repetition; without
+    it an Idempotency-Key is ignored.
 
     Raises:
         RuntimeError: a route declares no right.
@@ -38,13 +38,15 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    # The guard above refuses; this only tells OpenAPI how to sign in.
-    bearer = Depends(HTTPBearer(auto_error=False, description="The admin token, or a personal token"))
     for router in routers:
-        app.include_router(router, prefix=ADMIN, dependencies=[bearer])
+        app.include_router(router, prefix=ADMIN)
     app.include_router(ops_router(readiness))
     install_problem_handlers(app)
     check_rights(app)
+    install_description(app)
+    if idempotency is not None:
+        app.add_middleware(Idempotency, store=idempotency)
+    app.add_middleware(StrictBodies)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(Authentication, authenticators=authenticators, public=public)
     app.add_middleware(RequestContext)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +16,42 @@ from cortex_registry.errors import UnavailableError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+
+PROBLEM_SCHEMA: Mapping[str, Any] = {
+    "title": "Problem",
+    "description": "RFC 9457 problem details. Further members depend on `code`.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "description": "`urn:cortex:problem:<code>`"},
+        "title": {"type": "string", "description": "The phrase of the status."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string", "description": "What is wrong and what to do next, for humans."},
+        "code": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$", "description": "Stable; branch on this."},
+        "errors": {
+            "type": "array",
+            "description": "One entry per wrong field.",
+            "items": {
+                "type": "object",
+                "required": ["field", "code", "message"],
+                "properties": {
+                    "field": {"type": "string", "description": "Path of the field, like `lora_adapters.0.path`."},
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+    "example": {
+        "type": "urn:cortex:problem:name_taken",
+        "title": "Conflict",
+        "status": 409,
+        "detail": "'gpt-oss-120b' is already the served name or an alias of another model.",
+        "code": "name_taken",
+        "name": "gpt-oss-120b",
+    },
+}
+"""Schema of every answer that is an error, for OpenAPI."""
 
 _CODES = {
     400: "bad_request",
