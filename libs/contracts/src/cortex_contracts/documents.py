@@ -165,6 +165,9 @@ class VerdictDocumentV1(Document):
     since: UtcDatetime
     streak: int = 1
     load: EngineLoad = EngineLoad()
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    """The event about this verdict that came last."""
 
 
 class GpuInfo(ContractModel):

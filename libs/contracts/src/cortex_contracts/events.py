@@ -141,6 +141,13 @@ class WebhookDeletedV1(_RecordEvent):
     SUBJECT: ClassVar[str] = "webhook.deleted"
 
 
+class WebhookDisabledV1(_RecordEvent):
+    """Cortex itself stopped sending to an endpoint."""
+
+    SUBJECT: ClassVar[str] = "webhook.disabled"
+    reason: str
+
+
 class ModelDemandedV1(Event):
     """A request arrived for an on-demand model that does not run."""
 
@@ -330,6 +337,7 @@ ALL_EVENTS: tuple[type[Event], ...] = (
     WebhookCreatedV1,
     WebhookUpdatedV1,
     WebhookDeletedV1,
+    WebhookDisabledV1,
     ModelDemandedV1,
     ContainerPullingV1,
     ContainerCreatedV1,

@@ -12,7 +12,7 @@ from cortex_health.metrics import UNWRITTEN
 from cortex_health.ports import EventSink, VerdictStore
 from cortex_kit.clock import Clock, next_version
 from cortex_kit.errors import TransientError
-from cortex_kit.events import new_envelope
+from cortex_kit.events import Origin, new_envelope
 from cortex_kit.logging import get_logger
 
 log = get_logger()
@@ -63,15 +63,18 @@ class VerdictBoard:
         self._unwanted.add(replica_id)
         self._changed.set()
 
-    def announce(self, event: Event, aggregate_id: str) -> None:
-        """Publish an event after the documents that are waiting now."""
-        envelope = new_envelope(event, source=self._source, aggregate_id=aggregate_id, now=self._clock.now())
+    def announce(self, event: Event, aggregate_id: str, origin: Origin | None = None) -> str:
+        """Publish an event after the documents that are waiting now; returns its id."""
+        envelope = new_envelope(
+            event, source=self._source, aggregate_id=aggregate_id, now=self._clock.now(), origin=origin
+        )
         payload = envelope.model_dump_json(exclude_none=True).encode()
         if len(self._waiting) >= MAX_WAITING_EVENTS:
             dropped = self._waiting.popleft()
             log.warning("event_dropped", subject=dropped.subject, event_id=dropped.event_id)
         self._waiting.append(_Waiting(event.SUBJECT, payload, envelope.id))
         self._changed.set()
+        return envelope.id
 
     async def rewrite_all(self) -> None:
         """Write every document again: the store may have been emptied."""

@@ -25,6 +25,7 @@ from cortex_health.metrics import REPLICAS, SUSPICIONS, TRANSITIONS
 from cortex_health.ports import Documents, Engines, Mandate
 from cortex_kit.clock import Clock
 from cortex_kit.errors import TransientError
+from cortex_kit.events import Origin
 from cortex_kit.logging import get_logger
 
 log = get_logger()
@@ -42,6 +43,8 @@ class _Watch:
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
     load_attempts: int = 0
+    origin: Origin = field(default_factory=Origin)
+    """Request and event that the verdict goes back to; the event is the one that told of it."""
 
 
 class Prober:
@@ -131,8 +134,11 @@ class Prober:
         self._count()
 
     def _start(self, incarnation: Incarnation, replica: ReplicaDocumentV1, group: asyncio.TaskGroup) -> None:
-        state = resume(incarnation, self._documents.verdicts().get(replica.id))
+        stored = self._documents.verdicts().get(replica.id)
+        state = resume(incarnation, stored)
         watch = _Watch(incarnation, replica, state)
+        if stored is not None and state.verdict is not None:
+            watch.origin = Origin(stored.correlation_id, stored.causation_id)
         self._watches[replica.id] = watch
         watch.task = group.create_task(self._follow(watch), name=f"probe-{replica.id}")
         log.info("probing_started", replica_id=replica.id, endpoint=incarnation.endpoint, resumed=state.verdict)
@@ -161,7 +167,8 @@ class Prober:
     def _show(self, watch: _Watch) -> None:
         document = to_document(watch.replica, watch.state, version=0)
         if document is not None:
-            self._board.show(document)
+            origin = {"correlation_id": watch.origin.correlation_id, "causation_id": watch.origin.causation_id}
+            self._board.show(document.model_copy(update=origin))
 
     def _tell(self, watch: _Watch, transition: Transition) -> None:
         replica, verdict = watch.replica, transition.verdict
@@ -182,7 +189,8 @@ class Prober:
         event = kind(
             replica_id=replica.id, model_id=replica.model_id, reason=transition.reason, streak=transition.streak
         )
-        self._board.announce(event, replica.id)
+        cause = Origin(replica.correlation_id, replica.causation_id)
+        watch.origin = Origin(replica.correlation_id, self._board.announce(event, replica.id, cause))
 
     async def _learn_load(self, watch: _Watch) -> None:
         """Ask a healthy engine for its capacity, a few times until it says; the verdict does not wait for it."""

@@ -8,8 +8,8 @@ import pytest
 
 from cortex_contracts.documents import EngineLoad, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import ReplicaState, Verdict
-from cortex_contracts.envelope import parse_envelope
-from cortex_contracts.events import UpstreamHealthyV1, UpstreamUnhealthyV1
+from cortex_contracts.envelope import Envelope, parse_envelope
+from cortex_contracts.events import Event, UpstreamHealthyV1, UpstreamUnhealthyV1
 from cortex_health.board import MAX_WAITING_EVENTS, VerdictBoard
 from cortex_health.domain import HealthState, Outcome, Policy, Probe, step, to_document
 from cortex_health.handlers import Prober
@@ -41,6 +41,7 @@ class World:
         self.probes: list[str] = []
         self.writes: list[str] = []
         self.events: list[object] = []
+        self.envelopes: list[Envelope[Event]] = []
 
     def replicas(self) -> Mapping[str, ReplicaDocumentV1]:
         return self.live
@@ -71,7 +72,8 @@ class World:
 
     async def publish_raw(self, subject: str, payload: bytes, event_id: str) -> None:
         self._check()
-        self.events.append(parse_envelope(payload).data)
+        self.envelopes.append(parse_envelope(payload))
+        self.events.append(self.envelopes[-1].data)
 
     def _check(self) -> None:
         if self.away:
@@ -139,6 +141,16 @@ async def test_a_suspicion_leads_to_a_probe_at_once(rig: Rig, make_replica: Call
     await settle()
     assert len(rig.world.probes) == 2
     assert not rig.prober.suspect("unknown")  # type: ignore[arg-type]
+
+
+async def test_a_verdict_names_the_request_and_the_event_it_follows_from(rig: Rig, make_replica: Callable):
+    replica = make_replica().model_copy(update={"correlation_id": "request-1", "causation_id": "started-event"})
+    rig.set(replica)
+    await settle()
+    told = rig.world.envelopes[-1]
+    assert (told.correlationid, told.causationid) == ("request-1", "started-event")
+    verdict = rig.world.bucket[replica.id]
+    assert (verdict.correlation_id, verdict.causation_id) == ("request-1", told.id)
 
 
 async def test_failures_in_a_row_are_unhealthy_and_announced(rig: Rig, make_replica: Callable):
