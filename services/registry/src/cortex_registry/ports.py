@@ -17,7 +17,7 @@ from cortex_kit.ids import uuid7
 from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.keys import ApiKey
 from cortex_registry.domain.model import Model
-from cortex_registry.domain.outbox import Aggregate, Backlog, OutboxLine
+from cortex_registry.domain.outbox import Aggregate, Backlog, Cause, OutboxLine
 from cortex_registry.domain.state import Projected
 from cortex_registry.domain.usage import UsageFilter, UsageReport
 
@@ -36,6 +36,13 @@ class Act:
     before: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     after: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     event_id: str = field(default_factory=uuid7)
+    cause: Cause = field(default_factory=Cause)
+    """What it follows from, where that is not the caller's request."""
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The request that the event belongs to."""
+        return self.cause.correlation_id or self.caller.request_id
 
 
 class ModelRepository(Protocol):

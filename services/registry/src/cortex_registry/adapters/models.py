@@ -90,7 +90,7 @@ class PostgresModels:
                 reason=projected.reason,
                 since=projected.since,
             )
-            act = Act(SYSTEM, "state_changed", event)
+            act = Act(SYSTEM, "state_changed", event, cause=projected.cause)
             await write_event(connection, Aggregate.MODEL, model_id, version, act)
         return True
 

@@ -71,7 +71,7 @@ class NatsEvents:
             now=line.created_at,
             version=line.version,
             event_id=line.event_id,
-            origin=Origin(correlation_id=line.correlation_id),
+            origin=Origin(line.correlation_id, line.causation_id),
         )
         payload = envelope.model_dump_json(exclude_none=True).encode()
         await self._publisher.publish_raw(line.event.SUBJECT, payload, line.event_id)

@@ -50,7 +50,8 @@ async def write_event(connection: Connection, aggregate: Aggregate, aggregate_id
         version,
         act.event.type_name(),
         _payload(act.event),
-        act.caller.request_id,
+        act.correlation_id,
+        act.cause.causation_id,
     )
 
 
@@ -137,6 +138,7 @@ def _line(row: Row) -> OutboxLine:
         event=EVENT_BY_TYPE[row["event_type"]].model_validate_json(row["data"]),
         created_at=row["created_at"],
         correlation_id=row["correlation_id"],
+        causation_id=row["causation_id"],
     )
 
 

@@ -25,6 +25,14 @@ MIRRORED = (Aggregate.MODEL, Aggregate.KEY)
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """What an event follows from: the request it belongs to and the event before it."""
+
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxLine:
     """A committed event that has not been confirmed as published."""
 
@@ -36,6 +44,7 @@ class OutboxLine:
     event: Event
     created_at: datetime
     correlation_id: str | None = None
+    causation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

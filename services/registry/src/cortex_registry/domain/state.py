@@ -1,7 +1,7 @@
 """The observed state of a model, projected from what the orchestrator and the health service wrote."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from typing import assert_never
@@ -9,6 +9,7 @@ from typing import assert_never
 from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, ModelState, ReplicaState, Verdict
+from cortex_registry.domain.outbox import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Projected:
     state: ModelState
     reason: str
     since: datetime
+    cause: Cause = field(default_factory=Cause, compare=False)
+    """What was observed last, as far as it names its cause."""
 
 
 class _Stage(Enum):
@@ -70,6 +73,24 @@ def project(
     by_ordinal = {replica.ordinal: replica for replica in own}
     seen = [_look(by_ordinal.get(ordinal), by_id) for ordinal in range(model.replicas)]
     return _project_running(seen, desired_since)
+
+
+def cause_of(
+    model: ModelDocumentV1, replicas: Iterable[ReplicaDocumentV1], verdicts: Iterable[VerdictDocumentV1]
+) -> Cause:
+    """What a change of the model's state follows from: what was seen last of what the present version led to.
+
+    Args:
+        model: what is asked for.
+        replicas: replicas of this model.
+        verdicts: verdicts on them.
+    """
+    seen = [one for one in (*replicas, *verdicts) if one.causation_id is not None]
+    following = [one for one in seen if one.correlation_id == model.correlation_id]
+    if not following and model.causation_id is not None:
+        return Cause(model.correlation_id, model.causation_id)
+    last = max(following or seen, key=lambda one: one.since, default=None)
+    return Cause(last.correlation_id, last.causation_id) if last is not None else Cause(model.correlation_id)
 
 
 def _project_stopped(model: ModelDocumentV1, own: Sequence[ReplicaDocumentV1], desired_since: datetime) -> Projected:
