@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cortex_contracts.base import NodeId
-from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1
+from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import EngineType
-from cortex_contracts.streams import MODELS, NODES, REPLICAS
+from cortex_contracts.streams import MODELS, NODES, REPLICAS, VERDICTS
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
@@ -29,11 +29,13 @@ from cortex_orchestrator.adapters.process_runtime import ProcessRuntime
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.spec import ContainerSpec, Mount
 from cortex_orchestrator.entrypoints.events import bind
+from cortex_orchestrator.handlers.causes import Causes
 from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
 from cortex_orchestrator.handlers.node import NodeReporter
-from cortex_orchestrator.handlers.reconcile import Reconciler, Timing, World
-from cortex_orchestrator.handlers.report import Reporter
+from cortex_orchestrator.handlers.reconcile import Reconciler
+from cortex_orchestrator.handlers.report import Place, Reporter
 from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
+from cortex_orchestrator.handlers.world import Timing, World
 from cortex_orchestrator.ports import EngineCatalog, EngineRuntime
 from cortex_orchestrator.settings import Settings
 
@@ -105,6 +107,7 @@ class _Parts:
     bus: Bus
     models: KVView[ModelDocumentV1]
     replicas: KVView[ReplicaDocumentV1]
+    verdicts: KVView[VerdictDocumentV1]
     lease: Lease
     runtime: EngineRuntime
     reporter: Reporter
@@ -118,19 +121,26 @@ def _wire(settings: Settings) -> _Parts:
     bus = Bus(settings.nats_url, name=f"orchestrator-{settings.instance}")
     models = KVView(bus, MODELS, ModelDocumentV1)
     replicas = KVView(bus, REPLICAS, ReplicaDocumentV1)
+    verdicts = KVView(bus, VERDICTS, VerdictDocumentV1)
     lease = Lease(bus, f"orchestrator.{node}", holder=settings.instance, ttl_s=settings.lease_ttl_s)
     events = EventPublisher(bus, source=f"cortex/orchestrator/{settings.instance}", clock=clock)
     runtime, catalog = _new_engines(settings)
     gpus = gpu_probe()
-    reporter = Reporter(KVStore[ReplicaDocumentV1](bus, REPLICAS), events, clock, node=node, runtime=runtime.kind)
+    reporter = Reporter(
+        KVStore[ReplicaDocumentV1](bus, REPLICAS),
+        events,
+        clock,
+        place=Place(node, runtime.kind),
+        causes=Causes(lambda: models.items, lambda: replicas.items),
+    )
     backoff = BackoffPolicy(settings.backoff_first_s, settings.backoff_max_s, settings.stable_s)
     jobs = Jobs(runtime, reporter, clock, JobSettings(node, settings.drain_s, backoff, Secrets(settings, models).of))
     specs = SpecSource(catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
-    world = World(models, replicas, lease, lambda: bus.connected, clock)
+    world = World(models, replicas, verdicts, lease, lambda: bus.connected, clock)
     reconciler = Reconciler(world, runtime, specs, reporter, jobs, Timing(settings.resync_s, settings.absence_grace_s))
     node_store = KVStore[NodeDocumentV1](bus, NODES)
     node_reporter = NodeReporter(lambda: describe(node, runtime.kind, gpus), node_store, events, lease)
-    return _Parts(bus, models, replicas, lease, runtime, reporter, reconciler, node_reporter)
+    return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter)
 
 
 @asynccontextmanager
@@ -156,6 +166,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "bus": parts.bus.run,
         "models": parts.models.run,
         "replicas": parts.replicas.run,
+        "verdicts": parts.verdicts.run,
         "lease": parts.lease.run,
         "reporter": parts.reporter.run,
         "reconciler": parts.reconciler.run,

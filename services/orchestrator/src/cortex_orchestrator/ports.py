@@ -7,6 +7,7 @@ from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import Document, GpuInfo, PullProgress
 from cortex_contracts.enums import RuntimeKind
 from cortex_contracts.events import Event
+from cortex_kit.events import Origin
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.observed import Exit, Observed
 from cortex_orchestrator.domain.spec import ContainerSpec, Program, StopPolicy
@@ -93,7 +94,13 @@ class EventSink(Protocol):
     """Publishes events. Raises TransientError when not confirmed; the same `event_id` may then be sent again."""
 
     async def publish(
-        self, event: Event, *, aggregate_id: str, version: int = 0, event_id: str | None = None
+        self,
+        event: Event,
+        *,
+        aggregate_id: str,
+        version: int = 0,
+        event_id: str | None = None,
+        origin: Origin | None = None,
     ) -> None: ...
 
 

@@ -17,6 +17,14 @@ class Problem:
 
     code: str
     message: str
+    fix: str = ""
+
+
+NOT_RESTARTED = Problem(
+    "not_restarted",
+    "The engine ended, and a model with the manual lifecycle is not started again by itself.",
+    "Find out why it ended, then start the model again.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,12 @@ class Wanted:
 
     spec: ContainerSpec | None = None
     problem: Problem | None = None
+    held: bool = False
+    """It runs under an older specification and goes on until its successor serves."""
+    once: bool = False
+    """It is not started again after it ended by itself."""
+    replace_reason: str = "its specification changed"
+    """Why a run of another specification is stopped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,10 @@ class Situation:
     """Replicas whose document tells of exactly the run that is observed."""
     busy: frozenset[ReplicaId] = frozenset()
     """Replicas with an action under way."""
+    late: frozenset[ReplicaId] = frozenset()
+    """Replicas that run, were never healthy and are past their startup timeout."""
+    farewells: Mapping[ReplicaId, str] = field(default_factory=dict[ReplicaId, str])
+    """Why a replica is not wanted any more, where there is more to say than that."""
     doubtful: frozenset[ModelId] | None = frozenset()
     """Models whose absence may be an accident of the store; None when that holds for every model."""
 
@@ -79,6 +97,15 @@ class Adopt:
 
     observed: Observed
     reason: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Stop a replica that did not become healthy in time, report it, decide when to try again."""
+
+    observed: Observed
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +133,7 @@ class Forget:
     reason: str
 
 
-Action = Launch | Retire | Discard | Adopt | Examine | Reject | Forget
+Action = Launch | Retire | Discard | Adopt | GiveUp | Examine | Reject | Forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +188,28 @@ def _unwanted(replica: ReplicaId, seen: Observed | None, situation: Situation) -
         if seen.phase is Phase.RUNNING and replica not in situation.started:
             return Adopt(seen, "found running; its model is not known yet")
         return None
+    reason = situation.farewells.get(replica, "no longer wanted")
     if seen.phase is Phase.RUNNING:
-        return Retire(seen, "no longer wanted")
-    return Discard(seen, "no longer wanted")
+        return Retire(seen, reason)
+    return Discard(seen, reason)
 
 
 def _missing(replica: ReplicaId, wanted: Wanted, situation: Situation) -> Action | None:
+    attempt = situation.attempts.get(replica)
+    if attempt is not None and _is_over(wanted, attempt):
+        return None if attempt.failures else _reject(replica, Wanted(problem=NOT_RESTARTED), situation)
     return _launch(replica, wanted, situation, "wanted and not there") or _reject(replica, wanted, situation)
 
 
 def _running(seen: Observed, wanted: Wanted, situation: Situation) -> Action | None:
+    spec = wanted.spec
     if seen.replica_id not in situation.started:
-        return Adopt(seen, "found running")
-    if wanted.spec is not None and wanted.spec.hash != seen.identity.spec_hash:
-        return Retire(seen, "its specification changed")
+        known = spec is not None and spec.hash == seen.identity.spec_hash
+        return Adopt(seen, "found running", spec.command.warnings if spec is not None and known else ())
+    if spec is not None and spec.hash != seen.identity.spec_hash:
+        return None if wanted.held else Retire(seen, wanted.replace_reason)
+    if seen.replica_id in situation.late:
+        return GiveUp(seen, "it did not become healthy in time")
     return None
 
 
@@ -182,9 +217,18 @@ def _exited(seen: Observed, wanted: Wanted, situation: Situation) -> Action | No
     attempt = situation.attempts.get(seen.replica_id)
     if attempt is None or attempt.incarnation != seen.incarnation:
         return Examine(seen, "ended without being asked to")
+    if _is_over(wanted, attempt):
+        return None
     return _launch(seen.replica_id, wanted, situation, f"try again after failure {attempt.failures}") or _reject(
         seen.replica_id, wanted, situation
     )
+
+
+def _is_over(wanted: Wanted, attempt: Attempt) -> bool:
+    """Whether the only run that this specification gets is over."""
+    if not wanted.once or wanted.spec is None:
+        return False
+    return attempt.problem == NOT_RESTARTED.code or attempt.spec_hash == wanted.spec.hash
 
 
 def _launch(replica: ReplicaId, wanted: Wanted, situation: Situation, reason: str) -> Launch | None:

@@ -218,7 +218,7 @@ class Jobs:
         | ContainerAdoptedV1
         | ContainerRemovedV1,
     ) -> None:
-        self._reporter.emit(event, event.replica_id)
+        self._reporter.emit(event, event.replica_id, event.model_id)
 
 
 def identity_of(spec: ContainerSpec, restarts: int = 0) -> Identity:

@@ -1,21 +1,18 @@
 """The one task that owns the state: observe, plan, hand out actions, again. Everything else only gives hints."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
 from datetime import datetime
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from cortex_contracts.base import ModelId, ReplicaId
-from cortex_contracts.documents import ModelDocumentV1, PullProgress, ReplicaDocumentV1
+from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import ReplicaState
-from cortex_contracts.events import ContainerPullingV1
-from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.kv import Change
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.attempts import Attempt
-from cortex_orchestrator.domain.observed import Identity, Observed
+from cortex_orchestrator.domain.observed import Observed
 from cortex_orchestrator.domain.plan import (
     Absences,
     Action,
@@ -31,55 +28,17 @@ from cortex_orchestrator.domain.plan import (
 )
 from cortex_orchestrator.domain.spec import ReplicaKey, wanted_replicas
 from cortex_orchestrator.handlers.jobs import Jobs
-from cortex_orchestrator.handlers.report import Reporter, Standing
-from cortex_orchestrator.handlers.specs import ProgramKey, SpecSource, program_key
+from cortex_orchestrator.handlers.report import Reporter
+from cortex_orchestrator.handlers.searches import Searches, identity_of_key
+from cortex_orchestrator.handlers.specs import SpecSource, program_key
+from cortex_orchestrator.handlers.world import Timing, World
 from cortex_orchestrator.metrics import RECONCILE_SECONDS
-from cortex_orchestrator.ports import EngineRuntime, LeaseView
+from cortex_orchestrator.ports import EngineRuntime
 
 log = get_logger()
 
 FAILED_JOB_PAUSE_S = 1.0
-PULL_REPORT_S = 1.0
 MIN_WAIT_S = 0.05
-
-
-class ModelsView(Protocol):
-    """Desired state, as far as it is known."""
-
-    @property
-    def items(self) -> Mapping[str, ModelDocumentV1]: ...
-
-    @property
-    def synced(self) -> bool: ...
-
-
-class ReplicasView(Protocol):
-    """What the store holds of all nodes' replicas."""
-
-    @property
-    def items(self) -> Mapping[str, ReplicaDocumentV1]: ...
-
-    @property
-    def synced(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the reconciler reads. `connected` tells whether the views are live at this moment."""
-
-    models: ModelsView
-    replicas: ReplicasView
-    lease: LeaseView
-    connected: Callable[[], bool]
-    clock: Clock
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds."""
-
-    resync_s: float = 5.0
-    absence_grace_s: float = 15.0
 
 
 class Reconciler:
@@ -103,12 +62,11 @@ class Reconciler:
         self._hinted = asyncio.Event()
         self._attempts: dict[ReplicaId, Attempt] = {}
         self._busy: set[ReplicaId] = set()
-        self._searching: set[ProgramKey] = set()
+        self._searches = Searches(specs, reporter, world.clock, jobs.node, self.hint)
         self._absences = Absences()
         self._deleted: frozenset[ModelId] = frozenset()
         self._problem: str | None = "no round has been made yet"
         self._acting = False
-        self._pull_reports: dict[ProgramKey, float] = {}
 
     def hint(self) -> None:
         """Something may have changed; look soon. Cheap, callable from anywhere on the loop."""
@@ -128,16 +86,6 @@ class Reconciler:
 
     def readiness(self) -> str | None:
         return self._problem
-
-    def pulled(self, key: ProgramKey, image: str, progress: PullProgress) -> None:
-        """Progress of a pull: into the documents of the replicas that wait for it, at most once a second."""
-        now = self._world.clock.monotonic()
-        if now - self._pull_reports.get(key, float("-inf")) < PULL_REPORT_S:
-            return
-        self._pull_reports[key] = now
-        for replica in self._keys().values():
-            if program_key(replica.model) == key and replica.id not in self._busy:
-                self._report_pull(replica, image, progress)
 
     async def run(self) -> None:
         """Task: reconcile on every hint, and without one every `resync_s`."""
@@ -206,12 +154,10 @@ class Reconciler:
     def _situation(self, observed: Mapping[ReplicaId, Observed], group: asyncio.TaskGroup) -> Situation:
         now = self._world.clock.now()
         keys = self._keys()
-        for program in self._specs.missing(keys, now) - self._searching:
-            self._searching.add(program)
-            group.create_task(self._search(program))
+        self._searches.begin(keys, frozenset(self._busy), group)
         for attempt in self._attempts.keys() - keys.keys() - observed.keys():
             del self._attempts[attempt]
-        self._report_waiting(keys, observed)
+        self._searches.report_waiting(keys, observed)
         return Situation(
             now=now,
             wanted=self._specs.wanted(keys),
@@ -232,14 +178,6 @@ class Reconciler:
             and document.endpoint == seen.endpoint
         )
 
-    async def _search(self, key: ProgramKey) -> None:
-        try:
-            await self._specs.search(key, self.pulled)
-        finally:
-            self._searching.discard(key)
-            self._pull_reports.pop(key, None)
-            self.hint()
-
     def _keys(self) -> dict[ReplicaId, ReplicaKey]:
         return wanted_replicas(self._world.models.items)
 
@@ -258,38 +196,6 @@ class Reconciler:
         self._absences = self._absences.observe(absent - self._deleted, now)
         return self._absences.doubtful(now, self._timing.absence_grace_s)
 
-    def _report_waiting(self, keys: Mapping[ReplicaId, ReplicaKey], observed: Mapping[ReplicaId, Observed]) -> None:
-        """A replica whose engine is still being looked for has a document too."""
-        for replica, key in keys.items():
-            waits = program_key(key.model) in self._searching
-            if waits and replica not in observed and replica not in self._reporter.documents:
-                self._reporter.report(
-                    Standing(_identity(key), ReplicaState.STARTING, "looking for the engine's program")
-                )
-
-    def _report_pull(self, key: ReplicaKey, image: str, progress: PullProgress) -> None:
-        document = self._reporter.documents.get(key.id)
-        if document is not None and document.state not in (ReplicaState.STARTING, ReplicaState.PULLING):
-            return
-        identity = _identity(key)
-        self._reporter.report(
-            Standing(identity, ReplicaState.PULLING, "the engine's image is being pulled", pull=progress)
-        )
-        self._reporter.emit(
-            ContainerPullingV1(
-                replica_id=key.id,
-                model_id=identity.model_id,
-                ordinal=identity.ordinal,
-                engine_type=identity.engine_type,
-                node=self._jobs.node,
-                spec_hash=identity.spec_hash,
-                image=image,
-                current_bytes=progress.current_bytes,
-                total_bytes=progress.total_bytes,
-            ),
-            key.id,
-        )
-
     def _execute(self, action: Action, group: asyncio.TaskGroup) -> None:
         match action:
             case Adopt():
@@ -302,7 +208,7 @@ class Reconciler:
                 key = self._keys().get(action.replica_id)
                 if key is not None:
                     previous = self._attempts.get(action.replica_id)
-                    self._attempts[action.replica_id] = self._jobs.reject(action, _identity(key), previous)
+                    self._attempts[action.replica_id] = self._jobs.reject(action, identity_of_key(key), previous)
             case Launch():
                 replica = action.spec.replica_id
                 self._begin(replica, self._jobs.launch(action, self._attempts.get(replica)), group)
@@ -357,8 +263,3 @@ class Reconciler:
             if ours and not known and document.id not in situation.observed:
                 log.info("stale_document_removed", replica_id=replica)
                 self._reporter.withdraw(document.id)
-
-
-def _identity(key: ReplicaKey) -> Identity:
-    """Of a replica without a specification yet."""
-    return Identity(key.model.id, key.ordinal, key.model.engine_type, "", stop_timeout_s=key.model.stop_timeout_s)

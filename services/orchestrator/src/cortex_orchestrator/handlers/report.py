@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from cortex_contracts.base import NodeId, ReplicaId
+from cortex_contracts.base import ModelId, NodeId, ReplicaId
+from cortex_contracts.diagnosis import Diagnosis
 from cortex_contracts.documents import PullProgress, ReplicaDocumentV1
 from cortex_contracts.enums import ReplicaState, RuntimeKind
 from cortex_contracts.events import Event
 from cortex_kit.clock import Clock, next_version
 from cortex_kit.errors import TransientError
+from cortex_kit.events import Origin
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.observed import Identity
+from cortex_orchestrator.handlers.causes import Causes
 from cortex_orchestrator.metrics import DROPPED_EVENTS, REPLICAS, UNSENT
 from cortex_orchestrator.ports import DocumentStore, EventSink
 
@@ -38,14 +41,26 @@ class Standing:
     next_attempt_at: datetime | None = None
     pull: PullProgress | None = None
     gpus: tuple[int, ...] = ()
+    diagnosis: Diagnosis | None = None
+    warnings: tuple[str, ...] = ()
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the replicas of this orchestrator run."""
+
+    node: NodeId
+    runtime: RuntimeKind
 
 
 @dataclass(frozen=True, slots=True)
 class _Unsent:
     event: Event
-    aggregate_id: str
+    replica_id: ReplicaId
     event_id: str
     version: int
+    origin: Origin
 
 
 class Reporter:
@@ -61,15 +76,15 @@ class Reporter:
         sink: EventSink,
         clock: Clock,
         *,
-        node: NodeId,
-        runtime: RuntimeKind,
+        place: Place,
+        causes: Causes | None = None,
         retry_s: float = 1.0,
     ) -> None:
+        self._causes = causes or Causes()
         self._store = store
         self._sink = sink
         self._clock = clock
-        self._node = node
-        self._runtime = runtime
+        self._place = place
         self._retry_s = retry_s
         self._documents: dict[ReplicaId, ReplicaDocumentV1] = {}
         self._dirty: set[ReplicaId] = set()
@@ -94,8 +109,8 @@ class Reporter:
             model_id=identity.model_id,
             ordinal=identity.ordinal,
             engine_type=identity.engine_type,
-            node=self._node,
-            runtime=self._runtime,
+            node=self._place.node,
+            runtime=self._place.runtime,
             spec_hash=identity.spec_hash,
             state=standing.state,
             reason=standing.reason,
@@ -107,6 +122,11 @@ class Reporter:
             next_attempt_at=standing.next_attempt_at,
             pull=standing.pull,
             gpus=standing.gpus,
+            diagnosis=standing.diagnosis,
+            warnings=standing.warnings,
+            load_seconds=standing.load_seconds,
+            correlation_id=self._causes.origin(identity.model_id, identity.replica_id).correlation_id,
+            causation_id=self._causes.last_event(identity.model_id, identity.replica_id),
             aggregateversion=old.aggregateversion if old is not None else 0,
         )
         if document != old:
@@ -114,16 +134,30 @@ class Reporter:
 
     def withdraw(self, replica_id: ReplicaId) -> None:
         """Remove the replica's document."""
-        self._documents.pop(replica_id, None)
+        document = self._documents.pop(replica_id, None)
+        if document is not None:
+            self._causes.gone(document.model_id, replica_id)
         self._mark(replica_id)
 
-    def emit(self, event: Event, aggregate_id: str) -> None:
-        """Publish an event, in the order of the calls, once NATS is there."""
+    def loaded(self, replica_id: ReplicaId, load_seconds: float) -> None:
+        """Add to the replica's document how long it took from start to healthy."""
+        document = self._documents.get(replica_id)
+        if document is not None and document.load_seconds is None:
+            self._put(document.model_copy(update={"load_seconds": load_seconds}))
+
+    def emit(self, event: Event, replica_id: ReplicaId, model_id: ModelId) -> None:
+        """Publish an event about a replica, in the order of the calls, once NATS is there."""
         if len(self._events) >= MAX_UNSENT_EVENTS:
             self._events.popleft()
             DROPPED_EVENTS.inc()
-        version = self._documents[doc].aggregateversion if (doc := ReplicaId(aggregate_id)) in self._documents else 0
-        self._events.append(_Unsent(event, aggregate_id, uuid7(), version))
+        origin, event_id = self._causes.origin(model_id, replica_id), uuid7()
+        self._causes.happened(model_id, replica_id, event_id)
+        document = self._documents.get(replica_id)
+        if document is not None:
+            causes = {"correlation_id": origin.correlation_id, "causation_id": event_id}
+            self._put(document.model_copy(update=causes))
+        version = self._documents[replica_id].aggregateversion if document is not None else 0
+        self._events.append(_Unsent(event, replica_id, event_id, version, origin))
         self._wake()
 
     def rewrite_all(self) -> None:
@@ -135,6 +169,7 @@ class Reporter:
         """Forget all documents without touching the store: they are somebody else's now."""
         self._documents.clear()
         self._dirty.clear()
+        self._causes.clear()
         self._gauge()
 
     async def flushed(self, timeout: float) -> bool:
@@ -179,7 +214,11 @@ class Reporter:
     async def _send_event(self) -> None:
         unsent = self._events[0]
         await self._sink.publish(
-            unsent.event, aggregate_id=unsent.aggregate_id, version=unsent.version, event_id=unsent.event_id
+            unsent.event,
+            aggregate_id=unsent.replica_id,
+            version=unsent.version,
+            event_id=unsent.event_id,
+            origin=unsent.origin,
         )
         if self._events and self._events[0] is unsent:
             self._events.popleft()
