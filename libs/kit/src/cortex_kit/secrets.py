@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from cortex_kit.errors import PermanentError
@@ -25,16 +26,29 @@ def seal(secret_key: SecretStr, plaintext: str) -> str:
     return _fernet(secret_key).encrypt(plaintext.encode()).decode()
 
 
-def unseal(secret_key: SecretStr, sealed: str) -> str:
-    """Inverse of `seal`.
+def unseal(secret_key: SecretStr, sealed: str, old: Sequence[SecretStr] = ()) -> str:
+    """Inverse of `seal`. `old` are keys that were in use before and may still open something.
 
     Raises:
-        PermanentError: sealed with another key, or tampered with.
+        PermanentError: sealed with yet another key, or tampered with.
     """
     try:
-        return _fernet(secret_key).decrypt(sealed.encode()).decode()
+        return MultiFernet([_fernet(key) for key in (secret_key, *old)]).decrypt(sealed.encode()).decode()
     except InvalidToken as error:
         raise PermanentError("a sealed secret does not open with this CORTEX_SECRET_KEY") from error
+
+
+def reseal(secret_key: SecretStr, sealed: str, old: Sequence[SecretStr] = ()) -> str:
+    """The same secret sealed with the present key; `sealed` itself when it is so already.
+
+    Raises:
+        PermanentError: as `unseal`.
+    """
+    try:
+        _fernet(secret_key).decrypt(sealed.encode())
+    except InvalidToken:
+        return seal(secret_key, unseal(secret_key, sealed, old))
+    return sealed
 
 
 def _fernet(secret_key: SecretStr) -> Fernet:

@@ -3,10 +3,12 @@
 import os
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIN_SECRET_KEY = 32
 
 
 def _shared(name: str) -> AliasChoices:
@@ -17,13 +19,17 @@ class ServiceSettings(BaseSettings):
     """Values that every service reads; a subclass adds its own under `CORTEX_<SERVICE>_`.
 
     `class Settings(ServiceSettings, service="gateway")` sets the prefix. Shared values have no service name:
-    CORTEX_NATS_URL, CORTEX_SECRET_KEY, CORTEX_MODELS_DIR, CORTEX_LOG_LEVEL, CORTEX_LOG_FORMAT.
+    CORTEX_NATS_URL, CORTEX_SECRET_KEY, CORTEX_SECRET_KEYS_OLD, CORTEX_MODELS_DIR, CORTEX_LOG_LEVEL, CORTEX_LOG_FORMAT.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     nats_url: SecretStr = Field(validation_alias=_shared("NATS_URL"))
-    secret_key: SecretStr = Field(min_length=32, validation_alias=_shared("SECRET_KEY"))
+    secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias=_shared("SECRET_KEY"))
+    secret_keys_old: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), validation_alias=_shared("SECRET_KEYS_OLD")
+    )
+    """Keys of before, comma-separated: they open what they have sealed, and seal nothing (docs: secrets)."""
     models_dir: Path | None = Field(default=None, validation_alias=_shared("MODELS_DIR"))
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", validation_alias=_shared("LOG_LEVEL")
@@ -33,6 +39,18 @@ class ServiceSettings(BaseSettings):
     port: int = Field(ge=0, le=65535)
     instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     shutdown_timeout_s: float = Field(default=30.0, gt=0)
+
+    @field_validator("secret_keys_old", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("secret_keys_old")
+    @classmethod
+    def _long_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < MIN_SECRET_KEY for key in value):
+            raise ValueError(f"each of CORTEX_SECRET_KEYS_OLD has at least {MIN_SECRET_KEY} characters")
+        return value
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, service: str | None = None, **kwargs: Any) -> None:

@@ -10,7 +10,7 @@ from cortex_kit.bus import split_url
 from cortex_kit.clock import next_version
 from cortex_kit.errors import PermanentError
 from cortex_kit.ids import uuid7
-from cortex_kit.secrets import engine_api_key, seal, unseal
+from cortex_kit.secrets import engine_api_key, reseal, seal, unseal
 from cortex_kit.settings import ServiceSettings
 
 KEY = SecretStr("k" * 40)
@@ -44,6 +44,33 @@ def test_sealed_secrets_open_with_their_key_only() -> None:
     assert unseal(KEY, sealed) == "hf_token"
     with pytest.raises(PermanentError):
         unseal(SecretStr("z" * 40), sealed)
+
+
+def test_a_key_of_before_opens_what_it_sealed_and_seals_nothing() -> None:
+    new, older = SecretStr("n" * 40), SecretStr("o" * 40)
+    sealed = seal(KEY, "hf_token")
+    assert unseal(new, sealed, [older, KEY]) == "hf_token"
+    again = reseal(new, sealed, [older, KEY])
+    assert unseal(new, again) == "hf_token"
+    assert reseal(new, again, [older, KEY]) == again, "what is sealed with the present key stays as it is"
+    with pytest.raises(PermanentError):
+        unseal(KEY, again)
+    with pytest.raises(PermanentError):
+        reseal(new, sealed, [older])
+
+
+def test_keys_of_before_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORTEX_NATS_URL", "nats://h:1")
+    monkeypatch.setenv("CORTEX_SECRET_KEY", "x" * 32)
+    assert Settings().secret_keys_old == ()  # type: ignore[call-arg]
+    monkeypatch.setenv("CORTEX_SECRET_KEYS_OLD", f" {'a' * 32}, {'b' * 40},")
+    settings = Settings()  # type: ignore[call-arg]
+    assert [key.get_secret_value() for key in settings.secret_keys_old] == ["a" * 32, "b" * 40]
+    assert "aaaa" not in repr(settings)
+    monkeypatch.setenv("CORTEX_SECRET_KEYS_OLD", "short")
+    with pytest.raises(ValidationError) as error:
+        Settings()  # type: ignore[call-arg]
+    assert "32 characters" in str(error.value)
 
 
 @pytest.mark.parametrize(
