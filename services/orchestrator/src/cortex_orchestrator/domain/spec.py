@@ -37,6 +37,8 @@ class Capabilities:
     """The options that one build of an engine lists. Empty means that nobody asked it."""
 
     flags: frozenset[str] = frozenset()
+    switches: frozenset[str] = frozenset()
+    """Those of them that take no value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,10 @@ class Engine:
     build: Callable[[BuildRequest], Command]
     stop_policy: Callable[[int], StopPolicy]
     """From the model's stop timeout in seconds."""
+    help: tuple[str, ...] = ("--help",)
+    """Arguments of the executable that make it list every option."""
+    must_ask: Callable[[Program], bool] = lambda _: True
+    """Whether the build has to be asked for its options before a model is built for it; it may take a minute."""
 
 
 def model_file(request: BuildRequest, path: str) -> str:
