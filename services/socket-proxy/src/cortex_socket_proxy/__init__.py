@@ -1,0 +1,1 @@
+"""A policy in front of the Docker socket."""
