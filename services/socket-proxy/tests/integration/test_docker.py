@@ -106,4 +106,4 @@ async def test_no_command_can_be_run_inside_an_engine(client: Any) -> None:
     with pytest.raises(APIError, match="refused by the socket proxy"):
         await asyncio.to_thread(client.api.exec_create, "x", "sh")
     with pytest.raises(APIError, match="refused by the socket proxy"):
-        await asyncio.to_thread(client.swarm.init)
+        await asyncio.to_thread(client.volumes.create, "x")
