@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,11 @@ if mode == "chatty":
     for number in range(20000):
         print("line", number, "x" * 60)
     sys.stdout.flush()
+if mode == "ticking":
+    for number in range(40):
+        print("tick", number, flush=True)
+        time.sleep(0.05)
+    os._exit(0)
 if mode == "oom":
     hoard = []
     while True:
@@ -88,6 +93,7 @@ class FakeRuntime:
     hints: "asyncio.Queue[ReplicaId | None]" = field(default_factory=asyncio.Queue)
     lines: tuple[str, ...] = ("first line", "mode x")
     default_mode: str = "serve"
+    written: "asyncio.Queue[Sequence[str]]" = field(default_factory=asyncio.Queue)
 
     @property
     def kind(self) -> RuntimeKind:
@@ -160,6 +166,18 @@ class FakeRuntime:
     async def logs(self, replica_id: ReplicaId, tail: int) -> Sequence[str]:
         self._reach()
         return self.lines[-tail:] if replica_id in self.replicas else ()
+
+    async def follow(self, replica_id: ReplicaId, tail: int) -> AsyncGenerator[Sequence[str], None]:
+        """The lines that are there, then what a test puts into `written`, until the replica ends."""
+        self._reach()
+        if tail and replica_id in self.replicas:
+            yield self.lines[-tail:]
+        while replica_id in self.replicas and self.replicas[replica_id].phase is not Phase.EXITED:
+            try:
+                async with asyncio.timeout(0.02):
+                    yield await self.written.get()
+            except TimeoutError:
+                self._reach()
 
     async def watch(self) -> AsyncIterator[ReplicaId | None]:
         while True:

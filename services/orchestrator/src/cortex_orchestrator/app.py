@@ -1,13 +1,11 @@
 """Composition root of the orchestrator."""
 
-import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cortex_contracts.base import NodeId
 from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
-from cortex_contracts.enums import EngineType
 from cortex_contracts.streams import MODELS, NODES, REPLICAS, VERDICTS
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
@@ -19,25 +17,22 @@ from cortex_kit.lease import Lease
 from cortex_kit.ops import ops_app
 from cortex_kit.runner import Service
 from cortex_kit.secrets import engine_api_key, unseal
-from cortex_orchestrator.adapters.docker_catalog import DockerCatalog
-from cortex_orchestrator.adapters.docker_engine import DockerEngine
-from cortex_orchestrator.adapters.docker_mapping import DockerPlace
-from cortex_orchestrator.adapters.docker_runtime import DockerRuntime
 from cortex_orchestrator.adapters.machine import describe, gpu_probe
-from cortex_orchestrator.adapters.process_catalog import ProcessCatalog
-from cortex_orchestrator.adapters.process_runtime import ProcessRuntime
+from cortex_orchestrator.adapters.sender import sender
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.spec import ContainerSpec, Mount
-from cortex_orchestrator.entrypoints.events import bind
+from cortex_orchestrator.entrypoints.events import bind, bind_log_follows
 from cortex_orchestrator.handlers.causes import Causes
 from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
+from cortex_orchestrator.handlers.log_follows import FollowSettings, LogFollows
 from cortex_orchestrator.handlers.node import NodeReporter
 from cortex_orchestrator.handlers.reconcile import Reconciler
 from cortex_orchestrator.handlers.report import Place, Reporter
 from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
 from cortex_orchestrator.handlers.world import Timing, World
-from cortex_orchestrator.ports import EngineCatalog, EngineRuntime
+from cortex_orchestrator.ports import EngineRuntime, GpuProbe
 from cortex_orchestrator.settings import Settings
+from cortex_orchestrator.wiring import Engines, new_engines
 
 DRAIN_S = 2.0
 MODELS_IN_CONTAINER = "/models"
@@ -46,18 +41,7 @@ HUB_CACHE_IN_CONTAINER = "/root/.cache/huggingface"
 
 def new_runtime(settings: Settings) -> EngineRuntime:
     """The runtime that the settings name; also for the one-shot command."""
-    return _new_engines(settings)[0]
-
-
-def _new_engines(settings: Settings) -> tuple[EngineRuntime, EngineCatalog]:
-    if settings.runtime == "docker":
-        engine = DockerEngine(settings.docker_url)
-        place = DockerPlace(settings.docker_network, settings.docker_publish, settings.node)
-        images = {EngineType.LLAMACPP: settings.llamacpp_image, EngineType.VLLM: settings.vllm_image}
-        return DockerRuntime(engine, place), DockerCatalog(engine, images)
-    configured = {EngineType.LLAMACPP: settings.llama_server, EngineType.VLLM: settings.vllm}
-    runtime = ProcessRuntime(settings.state_dir.absolute(), os.environ, log_bytes=settings.engine_log_bytes)
-    return runtime, ProcessCatalog(configured, os.environ)
+    return new_engines(settings).runtime
 
 
 def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
@@ -77,11 +61,16 @@ def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
     )
 
 
+def _describe(node: NodeId, engines: Engines, gpus: GpuProbe) -> NodeDocumentV1:
+    return describe(node, engines.runtime.kind, gpus).model_copy(update={"engines": dict(engines.versions())})
+
+
 class Secrets:
     """What an engine gets by its environment and nobody else gets to see."""
 
     def __init__(self, settings: Settings, models: KVView[ModelDocumentV1]) -> None:
         self._key = settings.secret_key
+        self._old_keys = settings.secret_keys_old
         self._models = models
 
     def of(self, spec: ContainerSpec) -> Mapping[str, str]:
@@ -94,7 +83,7 @@ class Secrets:
         model = self._models.items.get(spec.model_id)
         if model is not None and model.hf_token_sealed is not None:
             try:
-                environment["HF_TOKEN"] = unseal(self._key, model.hf_token_sealed)
+                environment["HF_TOKEN"] = unseal(self._key, model.hf_token_sealed, self._old_keys)
             except PermanentError as error:
                 raise DomainError("secret_unreadable", f"the model's Hugging Face token: {error}") from error
         return environment
@@ -124,7 +113,8 @@ def _wire(settings: Settings) -> _Parts:
     verdicts = KVView(bus, VERDICTS, VerdictDocumentV1)
     lease = Lease(bus, f"orchestrator.{node}", holder=settings.instance, ttl_s=settings.lease_ttl_s)
     events = EventPublisher(bus, source=f"cortex/orchestrator/{settings.instance}", clock=clock)
-    runtime, catalog = _new_engines(settings)
+    engines = new_engines(settings)
+    runtime = engines.runtime
     gpus = gpu_probe()
     reporter = Reporter(
         KVStore[ReplicaDocumentV1](bus, REPLICAS),
@@ -135,11 +125,11 @@ def _wire(settings: Settings) -> _Parts:
     )
     backoff = BackoffPolicy(settings.backoff_first_s, settings.backoff_max_s, settings.stable_s)
     jobs = Jobs(runtime, reporter, clock, JobSettings(node, settings.drain_s, backoff, Secrets(settings, models).of))
-    specs = SpecSource(catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
+    specs = SpecSource(engines.catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
     world = World(models, replicas, verdicts, lease, lambda: bus.connected, clock)
     reconciler = Reconciler(world, runtime, specs, reporter, jobs, Timing(settings.resync_s, settings.absence_grace_s))
     node_store = KVStore[NodeDocumentV1](bus, NODES)
-    node_reporter = NodeReporter(lambda: describe(node, runtime.kind, gpus), node_store, events, lease)
+    node_reporter = NodeReporter(lambda: _describe(node, engines, gpus), node_store, events, lease)
     return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter)
 
 
@@ -149,13 +139,17 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     parts = _wire(settings)
     broker = new_broker(settings.nats_url, name=f"orchestrator-rpc-{settings.instance}")
     bind(broker, parts.runtime, NodeId(settings.node))
+    send = sender(parts.bus)
+    follows = LogFollows(parts.runtime, send, parts.lease, FollowSettings(max_follows=settings.log_follows))
+    bind_log_follows(broker, follows, NodeId(settings.node), send)
 
     async def on_reconnect() -> None:
         parts.reconciler.reconnected()
         parts.node.reconnected()
 
     async def drain() -> None:
-        """Let the last reports out; the engines stay."""
+        """Let the last reports out, take leave of those who read logs; the engines stay."""
+        await follows.close()
         await parts.reporter.flushed(DRAIN_S)
 
     parts.models.on_change(parts.reconciler.model_changed)
@@ -171,6 +165,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "reporter": parts.reporter.run,
         "reconciler": parts.reconciler.run,
         "node": parts.node.run,
+        "log follows": follows.run,
         "broker": lambda: run_broker(broker, parts.bus),
     }
     try:

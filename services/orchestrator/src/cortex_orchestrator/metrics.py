@@ -14,3 +14,7 @@ REPLICAS = Gauge("cortex_orchestrator_replicas", "Replicas of this node, by stat
 RECONCILE_SECONDS = Histogram("cortex_orchestrator_reconcile_seconds", "Time to observe, plan and hand out actions")
 UNSENT = Gauge("cortex_orchestrator_unsent", "Documents and events waiting for NATS", ["kind"])
 DROPPED_EVENTS = Counter("cortex_orchestrator_dropped_events_total", "Events dropped because NATS stayed away too long")
+LOG_FOLLOWS = Gauge("cortex_orchestrator_log_follows", "Live logs that are being read")
+LOG_LINES_SKIPPED = Counter(
+    "cortex_orchestrator_log_lines_skipped_total", "Lines of live logs dropped because a reader was too slow"
+)

@@ -1,6 +1,6 @@
 """What the orchestrator needs of the outside, in its own words."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from cortex_contracts.base import ReplicaId
@@ -58,6 +58,14 @@ class EngineRuntime(Protocol):
 
     async def logs(self, replica_id: ReplicaId, tail: int) -> Sequence[str]:
         """The last lines of its output, oldest first; none when there is no such replica."""
+        ...
+
+    def follow(self, replica_id: ReplicaId, tail: int) -> AsyncGenerator[Sequence[str], None]:
+        """The last `tail` lines, then every line as it is written, without a gap between the two, in batches.
+
+        Ends with this run of the replica; at once when there is none. Waits for lines without a limit: whoever reads
+        decides how long, and closes the generator. Raises TransientError when the runtime goes away meanwhile.
+        """
         ...
 
     def watch(self) -> AsyncIterator[ReplicaId | None]:

@@ -3,9 +3,9 @@
 import re
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from cortex_kit.settings import ServiceSettings
 
@@ -38,12 +38,31 @@ class Settings(ServiceSettings, service="orchestrator"):
     docker_network: str = "cortex-engines"
     docker_publish: bool = True
     """True: engines are reached on 127.0.0.1 of this host. False: by name on the private network."""
+    docker_internal: bool | None = None
+    """Whether the private network, when it has to be created, has no way out: no port can be published then, and no
+    engine downloads a model. None: only when offline and nothing is published."""
+    docker_devices: tuple[str, ...] = ()
+    """Docker runtime: host devices that every engine gets, such as ["/dev/dri"] for Vulkan on AMD and Intel GPUs."""
+    docker_device_groups: tuple[str, ...] = ()
+    """Docker runtime: ids of the groups that own those devices, such as those of `render` and `video`."""
+    offline: bool = Field(default=False, validation_alias=AliasChoices("CORTEX_OFFLINE", "offline"))
+    """CORTEX_OFFLINE, shared: never pull an image."""
+    pull_timeout_s: float = Field(default=3600.0, gt=0)
+    """Docker runtime: most that the pull of one image may take. What has arrived by then is kept."""
     models_host_dir: Path | None = None
     """Docker runtime: the models folder as the Docker host sees it, when that is not CORTEX_MODELS_DIR."""
     hub_cache: str = "cortex-hub-cache"
     """Docker runtime: volume or host folder in which engines keep the models they download."""
     engine_memory_bytes: int | None = Field(default=None, gt=0)
     """Docker runtime: memory limit of every engine."""
+    engine_cpus: float | None = Field(default=None, gt=0)
+    """Docker runtime: CPUs that one engine may use."""
+    engine_pids: int = Field(default=4096, ge=64)
+    """Docker runtime: processes and threads that one engine may have."""
+    engine_tmpfs_bytes: int = Field(default=1024**3, ge=1024**2)
+    """Docker runtime: size of an engine's /tmp, which counts as its memory."""
+    log_follows: int = Field(default=16, ge=0)
+    """Live logs that may be read at the same time; each may take 2 MiB of memory."""
 
     resync_s: float = Field(default=5.0, gt=0)
     absence_grace_s: float = Field(default=15.0, ge=0)
@@ -63,3 +82,11 @@ class Settings(ServiceSettings, service="orchestrator"):
         if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value):
             raise ValueError("a node name is made of letters, digits, '-', '_' and inner dots")
         return value
+
+    @model_validator(mode="after")
+    def _internal_networks_publish_nothing(self) -> Self:
+        if self.docker_internal and self.docker_publish:
+            raise ValueError(
+                "an internal network publishes no port: set docker_publish to false or leave one of the two"
+            )
+        return self

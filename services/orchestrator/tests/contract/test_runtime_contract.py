@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -161,6 +162,55 @@ async def test_logs_are_the_last_lines_and_survive_the_end(bench: Bench) -> None
     assert len(await bench.runtime.logs(spec.replica_id, 1)) == 1
     await bench.runtime.remove(spec.replica_id)
     assert await bench.runtime.logs(spec.replica_id, 10) == ()
+
+
+async def _collect(bench: Bench, spec: ContainerSpec, tail: int, until: Callable[[list[str]], bool]) -> list[str]:
+    lines: list[str] = []
+    async with asyncio.timeout(30), aclosing(bench.runtime.follow(spec.replica_id, tail)) as batches:
+        async for batch in batches:
+            lines += batch
+            if until(lines):
+                break
+    return lines
+
+
+async def test_a_live_log_begins_with_history_and_ends_with_the_engine(bench: Bench) -> None:
+    spec, _ = await _run(bench)
+    following = asyncio.ensure_future(_collect(bench, spec, 10, lambda _: False))
+    await asyncio.sleep(0.5 if bench.real else 0.05)
+    assert not following.done()
+    await bench.runtime.stop(spec.replica_id, StopPolicy(20))
+    lines = await following
+    assert lines[0] == "first line"
+    if bench.real:
+        assert lines[-1] == "sigterm 1"
+
+
+async def test_a_live_log_has_no_gap_and_no_duplicate_between_history_and_what_comes(bench: Bench) -> None:
+    if not bench.real:
+        pytest.skip("the fake writes nothing by itself")
+    spec, _ = await _run(bench, "ticking")
+    await asyncio.sleep(0.3)
+    lines = await _collect(bench, spec, 1000, lambda _: False)
+    assert [line for line in lines if line.startswith("tick")] == [f"tick {number}" for number in range(40)]
+
+
+async def test_a_live_log_without_history_begins_with_what_comes(bench: Bench) -> None:
+    spec, _ = await _run(bench)
+    following = asyncio.ensure_future(_collect(bench, spec, 0, lambda _: False))
+    await asyncio.sleep(0.5 if bench.real else 0.05)
+    await bench.runtime.stop(spec.replica_id, StopPolicy(20))
+    assert "first line" not in await following
+
+
+async def test_a_reader_of_a_live_log_may_leave_at_any_time(bench: Bench) -> None:
+    spec, _ = await _run(bench)
+    assert (await _collect(bench, spec, 5, bool))[0] == "first line"
+    assert (await bench.runtime.stop(spec.replica_id, StopPolicy(20))).code == 0
+
+
+async def test_nobody_has_a_live_log_to_read(bench: Bench) -> None:
+    assert await _collect(bench, bench.spec(), 5, lambda _: False) == []
 
 
 async def test_a_graceful_stop_ends_with_zero_and_is_idempotent(bench: Bench) -> None:

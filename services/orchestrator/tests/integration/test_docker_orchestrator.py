@@ -11,9 +11,8 @@ import pytest
 
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType, ReplicaState
-from cortex_kit.errors import DomainError
 from cortex_kit.ids import uuid7
-from cortex_orchestrator.adapters.docker_catalog import DockerCatalog
+from cortex_orchestrator.adapters.docker_catalog import CatalogSettings, DockerCatalog
 from cortex_orchestrator.adapters.docker_engine import DockerEngine
 from cortex_orchestrator.domain.engines import ENGINES
 
@@ -136,15 +135,13 @@ async def test_a_gpu_without_the_nvidia_runtime_is_a_clear_failure(
     assert containers() == []
 
 
-async def test_an_image_that_cannot_be_pulled_is_told_to_everyone_who_waits(image: str) -> None:
-    catalog = DockerCatalog(DockerEngine(), {EngineType.LLAMACPP: image})
+async def test_the_options_of_an_image_are_read_once_from_its_own_help(image: str) -> None:
+    defaults = {EngineType.LLAMACPP: image}
+    catalog = DockerCatalog(DockerEngine(), CatalogSettings(defaults, "help"))
     engine = ENGINES[EngineType.LLAMACPP]
-    seen: list[str] = []
-    missing = "127.0.0.1:1/nowhere:none"
-    results = await asyncio.gather(
-        *(catalog.find(engine, missing, lambda name, _: seen.append(name)) for _ in range(2)), return_exceptions=True
-    )
-    assert all(isinstance(result, DomainError) and result.code == "image_pull_failed" for result in results)
-    assert set(seen) <= {missing}
-    program = await catalog.find(engine, None, lambda name, _: seen.append(name))
-    assert "--ctx-size" in program.capabilities.flags
+    first = await catalog.find(engine, None, lambda *_: None)
+    assert "--ctx-size" in first.capabilities.flags
+    assert await catalog.find(engine, image, lambda *_: None) == first
+    client = docker.from_env(timeout=30)
+    assert client.containers.list(all=True, filters={"label": "cortex.probe=help"}) == []
+    client.close()

@@ -1,18 +1,18 @@
-"""Engine images: fetched once however many replicas wait, and asked what they can do."""
+"""Engine images: fetched when they are not there, known by their digest, and asked what they can do."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-import aiodocker
-import aiohttp
 from docker.errors import ContainerError, NotFound
 
-from cortex_contracts.documents import PullProgress
 from cortex_contracts.enums import EngineType
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.adapters.docker_engine import DockerEngine
+from cortex_orchestrator.adapters.docker_mapping import repository_of
+from cortex_orchestrator.adapters.image_pulls import ImagePulls
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.engines.capabilities import parse_help
 from cortex_orchestrator.domain.spec import Capabilities, Program
@@ -20,116 +20,124 @@ from cortex_orchestrator.ports import OnProgress
 
 log = get_logger()
 
-PULL_STALL_S = 300.0
 PROBE_TIMEOUT_S = 60.0
+PROBE_LEFTOVER_AGE = timedelta(minutes=10)
+LABEL_PROBE = "cortex.probe"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogSettings:
+    """`defaults` are the images of engines whose model names none; `offline` never pulls."""
+
+    defaults: Mapping[EngineType, str]
+    node: str
+    offline: bool = False
+    pull_timeout_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    id: str
+    digest: str | None
+
+    @property
+    def version(self) -> str:
+        """What tells this image from every other: the registry's digest, or the local id of one that was built here."""
+        return self.digest or self.id
 
 
 class DockerCatalog:
     """EngineCatalog over images: the model's own, or the default of its engine."""
 
-    def __init__(self, engine: DockerEngine, defaults: Mapping[EngineType, str]) -> None:
+    def __init__(self, engine: DockerEngine, settings: CatalogSettings) -> None:
         self._engine = engine
-        self._defaults = defaults
-        self._pulls: dict[str, asyncio.Task[None]] = {}
-        self._listeners: dict[str, list[OnProgress]] = {}
+        self._settings = settings
+        self._pulls = ImagePulls(engine, deadline_s=settings.pull_timeout_s)
         self._capabilities: dict[str, Capabilities] = {}
+        self._versions: dict[str, str] = {}
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Engine type -> `image@digest` of the node's default images that were found so far."""
+        return dict(self._versions)
 
     async def find(self, engine: Engine, image: str | None, on_progress: OnProgress) -> Program:
-        """The image, pulled if it is not there."""
-        reference = image or self._defaults[engine.type]
-        image_id = await self._image_id(reference)
-        if image_id is None:
-            await self._pull(reference, on_progress)
-            image_id = await self._image_id(reference)
-        if image_id is None:
-            raise DomainError("image_missing", f"{reference} was pulled but is not there", status=503)
-        if not engine.lists_flags:
-            return Program(reference, version=image_id)
-        return Program(reference, await self._capabilities_of(reference, image_id), version=image_id)
+        """The image, pulled if it is not there and pulling is allowed. `version` is its digest.
 
-    async def _image_id(self, reference: str) -> str | None:
-        def inspect(client: Any) -> str | None:
+        Raises:
+            DomainError: `image_missing` when offline, `engine_broken`, and what ImagePulls says of a pull.
+            TransientError: the Docker engine is away.
+        """
+        reference = image or self._settings.defaults[engine.type]
+        found = await self._inspect(reference)
+        if found is None:
+            found = await self._fetch(reference, on_progress)
+        if image is None:
+            self._versions[engine.type.value] = f"{reference}@{found.version}"
+        capabilities = await self._capabilities_of(reference, found) if engine.lists_flags else Capabilities()
+        return Program(reference, capabilities, version=found.version)
+
+    async def _fetch(self, reference: str, on_progress: OnProgress) -> _Image:
+        if self._settings.offline:
+            raise DomainError("image_missing", _offline_advice(reference), status=503)
+        await self._pulls.pull(reference, on_progress)
+        found = await self._inspect(reference)
+        if found is None:
+            # The stream of a pull ends quietly when the Docker engine goes away.
+            raise TransientError(f"the pull of {reference} broke off")
+        return found
+
+    async def _inspect(self, reference: str) -> _Image | None:
+        def inspect(client: Any) -> _Image | None:
             try:
-                return cast(str, client.images.get(reference).id)
+                attributes = cast("dict[str, Any]", client.images.get(reference).attrs)
             except NotFound:
                 return None
+            digests = cast("list[str]", attributes.get("RepoDigests") or [])
+            return _Image(str(attributes["Id"]), digest_of(reference, digests))
 
         return await self._engine.call(f"looking for image {reference}", inspect)
 
-    async def _pull(self, reference: str, on_progress: OnProgress) -> None:
-        """Join the pull of this image that is under way, or begin it."""
-        listeners = self._listeners.setdefault(reference, [])
-        listeners.append(on_progress)
-        task = self._pulls.get(reference)
-        if task is None:
-            task = self._pulls[reference] = asyncio.create_task(self._run_pull(reference, listeners))
-        try:
-            await asyncio.shield(task)
-        finally:
-            listeners.remove(on_progress)
-            if task.done():
-                self._pulls.pop(reference, None)
-                self._listeners.pop(reference, None)
-            elif not listeners:
-                task.cancel()
-                self._pulls.pop(reference, None)
-                self._listeners.pop(reference, None)
-
-    async def _run_pull(self, reference: str, listeners: list[OnProgress]) -> None:
-        log.info("image_pull_started", image=reference)
-        try:
-            async with aiodocker.Docker(url=self._engine.url) as client:
-                stream = client.images.pull(reference, stream=True)
-                await _follow(stream, lambda progress: _tell(listeners, reference, progress))
-        except aiodocker.DockerError as error:
-            raise DomainError("image_pull_failed", f"{reference} cannot be pulled: {error}", status=503) from error
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise TransientError(f"the pull of {reference} broke off: {error!r}") from error
-        log.info("image_pulled", image=reference)
-
-    async def _capabilities_of(self, reference: str, image_id: str) -> Capabilities:
-        if image_id not in self._capabilities:
+    async def _capabilities_of(self, reference: str, image: _Image) -> Capabilities:
+        if image.id not in self._capabilities:
             text = await self._engine.call(
-                f"asking {reference} for its options", lambda client: _help(client, image_id), timeout=PROBE_TIMEOUT_S
+                f"asking {reference} for its options",
+                lambda client: _help(client, image.id, self._settings.node),
+                timeout=PROBE_TIMEOUT_S,
             )
-            self._capabilities[image_id] = parse_help(text)
-            log.info("engine_inspected", image=reference, options=len(self._capabilities[image_id].flags))
-        return self._capabilities[image_id]
+            self._capabilities[image.id] = parse_help(text)
+            log.info("engine_inspected", image=reference, options=len(self._capabilities[image.id].flags))
+        return self._capabilities[image.id]
 
 
-def _tell(listeners: list[OnProgress], reference: str, progress: PullProgress) -> None:
-    for listener in tuple(listeners):
-        listener(reference, progress)
+def digest_of(reference: str, digests: list[str]) -> str | None:
+    """The digest under which the reference's own repository knows the image."""
+    repository = repository_of(reference)
+    return next((one.partition("@")[2] for one in digests if one.partition("@")[0] == repository), None)
 
 
-async def _follow(stream: AsyncIterator[dict[str, Any]], tell: Callable[[PullProgress], None]) -> None:
-    """Add up the layers; a stream that says nothing for long has stalled."""
-    layers: dict[str, tuple[int, int]] = {}
-    tell(PullProgress())
-    while True:
-        try:
-            async with asyncio.timeout(PULL_STALL_S):
-                line = await anext(stream)
-        except StopAsyncIteration:
-            return
-        detail = cast("dict[str, int]", line.get("progressDetail") or {})
-        if "total" in detail and line.get("status") == "Downloading":
-            layers[str(line.get("id"))] = (detail.get("current", 0), detail["total"])
-            current, total = (sum(column) for column in zip(*layers.values(), strict=True))
-            tell(PullProgress(current_bytes=current, total_bytes=total))
+def _offline_advice(reference: str) -> str:
+    return (
+        f"The image {reference} is not on this host, and CORTEX_OFFLINE forbids pulling it. Pull it by hand"
+        f" (docker pull {reference}), or bring it as a file: docker save -o image.tar {reference} on a host that has it,"
+        " docker load -i image.tar here."
+    )
 
 
-def _help(client: Any, image_id: str) -> str:
+def _help(client: Any, image_id: str, node: str) -> str:
     """What `--help` of the image's entrypoint prints, run without network and rights."""
+    _remove_leftovers(client, node)
     try:
         output = client.containers.run(
             image_id,
             ["--help"],
+            labels={LABEL_PROBE: node},
             remove=True,
             network_mode="none",
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
+            pids_limit=256,
             healthcheck={"test": ["NONE"]},
             stdout=True,
             stderr=True,
@@ -140,3 +148,12 @@ def _help(client: Any, image_id: str) -> str:
     if "--model" not in text:
         raise DomainError("engine_broken", "the image is no llama-server: its --help names no --model", status=503)
     return text
+
+
+def _remove_leftovers(client: Any, node: str) -> None:
+    """Containers that were asked for `--help` by an orchestrator which died meanwhile."""
+    found = client.containers.list(all=True, filters={"label": f"{LABEL_PROBE}={node}"}, ignore_removed=True)
+    for container in found:
+        if datetime.now(UTC) - datetime.fromisoformat(container.attrs["Created"]) > PROBE_LEFTOVER_AGE:
+            container.remove(force=True)
+            log.info("probe_leftover_removed", container=container.name)

@@ -13,23 +13,54 @@ from cortex_orchestrator.domain.observed import Exit, Observed, Phase, parse_lab
 from cortex_orchestrator.domain.spec import HOST, PORT, ContainerSpec
 
 ENGINE_PORT = 8000
-PIDS_LIMIT = 4096
-TMPFS = {"/tmp": "rw,nosuid,nodev,size=1g"}
 LOG_OPTIONS = {"max-size": "8m", "max-file": "2"}
 LABEL_GPUS = "cortex.gpus"
 NVIDIA_HINT = (
     "Docker cannot give the engine a GPU: install the NVIDIA Container Toolkit on this host, or set ngl to 0 and leave"
     " placement on auto."
 )
+DISK_FULL_HINT = "The disk of the Docker host is full: free space (docker system df, docker image prune)."
+UNREACHABLE_PHRASES = (
+    "dial tcp",
+    "no such host",
+    "connection refused",
+    "i/o timeout",
+    "timeout exceeded",
+    "deadline exceeded",
+    "tls handshake",
+    "x509",
+    "network is unreachable",
+    "connection reset",
+    "eof",
+    "server gave http response",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What no engine may exceed, and what every engine of this node may use; in force from its next creation on."""
+
+    pids: int = 4096
+    cpus: float | None = None
+    tmpfs_bytes: int = 1024**3
+    devices: tuple[str, ...] = ()
+    """Host devices like /dev/dri, for engines that compute by Vulkan."""
+    device_groups: tuple[str, ...] = ()
+    """Ids of the groups that own those devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class DockerPlace:
-    """Where engines live: the private network, and whether their port is also published on 127.0.0.1."""
+    """Where engines live: the private network, and whether their port is also published on 127.0.0.1.
+
+    `internal` makes the network one without a way out.
+    """
 
     network: str
     publish: bool
     node: str
+    limits: EngineLimits = EngineLimits()
+    internal: bool = False
 
 
 def creation(
@@ -53,7 +84,7 @@ def creation(
         "restart_policy": {"Name": "no"},
         "log_config": LogConfig(type=LogConfig.types.JSON, config=dict(LOG_OPTIONS)),
     }
-    asked |= _hardening(spec)
+    asked |= _hardening(spec, place.limits)
     if command.entrypoint is not None:
         asked["entrypoint"] = list(command.entrypoint)
     if command.shm_bytes is not None:
@@ -70,15 +101,21 @@ def creation(
     return asked
 
 
-def _hardening(spec: ContainerSpec) -> dict[str, object]:
-    return {
+def _hardening(spec: ContainerSpec, limits: EngineLimits) -> dict[str, object]:
+    hardening: dict[str, object] = {
         "init": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
-        "pids_limit": PIDS_LIMIT,
+        "pids_limit": limits.pids,
         "read_only": spec.command.read_only_root,
-        "tmpfs": dict(TMPFS),
+        "tmpfs": {"/tmp": f"rw,nosuid,nodev,size={limits.tmpfs_bytes}"},
     }
+    if limits.cpus is not None:
+        hardening["nano_cpus"] = round(limits.cpus * 1e9)
+    if limits.devices:
+        hardening["devices"] = [f"{device}:{device}:rwm" for device in limits.devices]
+        hardening["group_add"] = list(limits.device_groups)
+    return hardening
 
 
 def _mount_type(source: str) -> Literal["bind", "volume"]:
@@ -102,6 +139,7 @@ def observed(attributes: Mapping[str, Any], place: DockerPlace) -> Observed | No
         endpoint=_endpoint(attributes, name, place) if phase is Phase.RUNNING else None,
         gpus=tuple(int(index) for index in labels.get(LABEL_GPUS, "").split(",") if index),
         exit=ended(state) if phase is Phase.EXITED else None,
+        created_at=_moment(attributes.get("Created")),
         started_at=_moment(state.get("StartedAt")),
         finished_at=_moment(state.get("FinishedAt")) if phase is Phase.EXITED else None,
     )
@@ -145,6 +183,8 @@ def translate(error: Exception, doing: str) -> DomainError | TransientError:
         return TransientError(f"{doing}: {kind}: {error}")
     text = _explanation(error)
     lowered = text.lower()
+    if "no space left on device" in lowered:
+        return DomainError("disk_full", f"{doing}: {DISK_FULL_HINT} Docker said: {text}", status=503)
     if any(phrase in lowered for phrase in ("could not select device driver", "nvidia", "unknown runtime")):
         return DomainError("gpu_runtime_missing", f"{NVIDIA_HINT} Docker said: {text}", status=503)
     if "port is already allocated" in lowered or "address already in use" in lowered:
@@ -152,6 +192,37 @@ def translate(error: Exception, doing: str) -> DomainError | TransientError:
     if error.status_code is not None and error.status_code >= 500:
         return DomainError("engine_start_failed", f"{doing}: {text}", status=503)
     return DomainError("docker_refused", f"{doing}: {text}", status=503)
+
+
+def repository_of(reference: str) -> str:
+    """The reference without tag and digest; a colon before the last slash belongs to a port."""
+    name = reference.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
+def pull_refused(reference: str, text: str) -> DomainError:
+    """Why an image could not be pulled, in our words; Docker gives no codes for it, only sentences."""
+    short = text[:500]
+    lowered = text.lower()
+
+    def refused(code: str, hint: str) -> DomainError:
+        return DomainError(code, f"{reference} cannot be pulled. {hint} Docker said: {short}", status=503)
+
+    if "no space left on device" in lowered:
+        return refused("disk_full", DISK_FULL_HINT)
+    if "toomanyrequests" in lowered or "rate limit" in lowered:
+        return refused("registry_limit", "The registry's limit is used up: wait, or log in (docker login).")
+    if "no matching manifest" in lowered:
+        return refused("image_wrong_platform", "It does not exist for this machine's architecture.")
+    if any(phrase in lowered for phrase in ("manifest unknown", "not found", "does not exist", "name unknown")):
+        return refused("image_not_found", "Check its name and tag; a private one needs docker login on this host.")
+    if any(phrase in lowered for phrase in ("unauthorized", "denied", "authentication required", "forbidden")):
+        return refused("registry_denied", "Log in on the Docker host (docker login).")
+    if any(phrase in lowered for phrase in UNREACHABLE_PHRASES):
+        hint = "Its registry cannot be reached: check network, DNS and proxy of the Docker host, or load it by hand."
+        return refused("registry_unreachable", hint)
+    return refused("image_pull_failed", "Try docker pull by hand.")
 
 
 def _explanation(error: APIError) -> str:

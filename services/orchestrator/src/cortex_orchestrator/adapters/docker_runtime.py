@@ -1,21 +1,20 @@
 """Engines as hardened containers of one Docker engine, owned by their labels."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
-import aiodocker
-import aiohttp
 from docker.errors import APIError, NotFound
 
 from cortex_contracts.base import ModelId, ReplicaId, replica_id
 from cortex_contracts.enums import RuntimeKind
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
-from cortex_orchestrator.adapters.docker_engine import CALL_TIMEOUT_S, DockerEngine
+from cortex_orchestrator.adapters.docker_engine import DockerEngine
 from cortex_orchestrator.adapters.docker_mapping import DockerPlace, creation, ended, observed
+from cortex_orchestrator.adapters.docker_streams import CALL_TIMEOUT_S, Refused
+from cortex_orchestrator.adapters.log_lines import clean
 from cortex_orchestrator.domain.observed import Exit, Observed, Phase
 from cortex_orchestrator.domain.spec import (
     LABEL_MANAGED,
@@ -29,8 +28,8 @@ from cortex_orchestrator.domain.spec import (
 log = get_logger()
 
 POLL_S = 0.2
-WATCH_RETRY_S = 2.0
 WATCHED_EVENTS = ("start", "die", "oom", "destroy")
+HTTP_NOT_FOUND = 404
 CONFLICT = 409
 
 
@@ -54,8 +53,8 @@ class DockerRuntime:
 
     async def create(self, spec: ContainerSpec, secrets: Mapping[str, str], restarts: int = 0) -> Observed:
         """Create the container and, the first time, the private network."""
-        await self._ensure_network()
         asked = creation(spec, {**spec.command.env, **secrets}, restarts, self._place)
+        await self._ensure_network()
         try:
             await self._engine.call(f"creating {spec.name}", lambda client: _create(client, asked))
         except NotFound as error:
@@ -75,7 +74,10 @@ class DockerRuntime:
             await self._engine.call(f"starting {container.name}", lambda _: container.start())
             seen = await self._observe(replica_id)
         except NotFound as error:
-            raise TransientError(f"the container of replica {replica_id} vanished") from error
+            self._network_known = False
+            with suppress(DomainError, TransientError):
+                await self.remove(replica_id)
+            raise TransientError(f"starting replica {replica_id}: {error.explanation}") from error
         except (DomainError, TransientError):
             with suppress(DomainError, TransientError):
                 await self.remove(replica_id)
@@ -119,37 +121,39 @@ class DockerRuntime:
             )
         except NotFound:
             return ()
-        return tuple(line.rstrip() for line in raw.decode(errors="replace").splitlines())
+        return tuple(clean(line) for line in raw.decode(errors="replace").split("\n")[:-1])
+
+    async def follow(self, replica_id: ReplicaId, tail: int) -> AsyncGenerator[Sequence[str], None]:
+        """One connection to the Docker engine for each reader; it ends with the container."""
+        container = await self._find(replica_id)
+        if container is None:
+            return
+        try:
+            async with aclosing(self._engine.output(f"containers/{container.id}/logs", tail)) as batches:
+                async for lines in batches:
+                    yield lines
+        except Refused as error:
+            if error.status != HTTP_NOT_FOUND:
+                raise TransientError(f"following {container.name}: {error.message}") from error
 
     async def watch(self) -> AsyncIterator[ReplicaId | None]:
-        """Engine events; after every (re)connection one hint that anything may have changed."""
-        while True:
-            try:
-                async for hint in self._events():
-                    yield hint
-            except (aiodocker.DockerError, aiohttp.ClientError, OSError, ValueError) as error:
-                log.warning("docker_events_failed", error=str(error))
-            await asyncio.sleep(WATCH_RETRY_S)
-
-    async def close(self) -> None:
-        self._engine.close()
-
-    async def _events(self) -> AsyncIterator[ReplicaId | None]:
-        filters = {
+        """Engine events, each from where the last connection broke off; after every connection one hint for all."""
+        filters: dict[str, object] = {
             "type": ["container"],
             "event": list(WATCHED_EVENTS),
             "label": [f"{LABEL_MANAGED}=1", f"{LABEL_NODE}={self._place.node}"],
         }
-        async with aiodocker.Docker(url=self._engine.url) as client:
-            subscriber = client.events.subscribe(filters=json.dumps(filters))
-            try:
-                yield None
-                while (event := cast("dict[str, Any] | None", await subscriber.get())) is not None:
-                    attributes = cast("dict[str, str]", event["Actor"]["Attributes"])
-                    with suppress(KeyError, ValueError):
-                        yield replica_id(ModelId(attributes[LABEL_MODEL]), int(attributes[LABEL_ORDINAL]))
-            finally:
-                await client.events.stop()
+        async with aclosing(self._engine.events(filters)) as events:
+            async for event in events:
+                if event is None:
+                    yield None
+                    continue
+                attributes = cast("dict[str, str]", event["Actor"]["Attributes"])
+                with suppress(KeyError, ValueError):
+                    yield replica_id(ModelId(attributes[LABEL_MODEL]), int(attributes[LABEL_ORDINAL]))
+
+    async def close(self) -> None:
+        self._engine.close()
 
     def _list(self, client: Any, labels: Sequence[str]) -> list[Any]:
         wanted = [f"{LABEL_MANAGED}=1", f"{LABEL_NODE}={self._place.node}", *labels]
@@ -171,7 +175,7 @@ class DockerRuntime:
         if self._network_known:
             return
         await self._engine.call(
-            f"making the network {self._place.network}", lambda client: _ensure_network(client, self._place.network)
+            f"making the network {self._place.network}", lambda client: _ensure_network(client, self._place)
         )
         self._network_known = True
 
@@ -206,6 +210,9 @@ def _create(client: Any, asked: Mapping[str, object]) -> None:
 
 def _remove(container: Any) -> None:
     """A removal that is already under way is a success."""
+    if container.status == "paused":
+        with suppress(APIError):
+            container.unpause()
     try:
         container.remove(force=True, v=True)
     except APIError as error:
@@ -214,18 +221,25 @@ def _remove(container: Any) -> None:
 
 
 def _kill(container: Any, signum: str) -> None:
+    """A paused container takes no signal: somebody who stops it wants it awake first."""
     try:
         container.kill(signal=signum)
     except APIError as error:
-        if error.status_code != CONFLICT:
+        if error.status_code != CONFLICT and "paused" not in str(error.explanation).lower():
             raise
+        container.reload()
+        if container.status == "paused":
+            container.unpause()
+            container.kill(signal=signum)
 
 
-def _ensure_network(client: Any, name: str) -> None:
-    if client.networks.list(names=[f"^{name}$"]):
+def _ensure_network(client: Any, place: DockerPlace) -> None:
+    if client.networks.list(names=[f"^{place.network}$"]):
         return
     try:
-        client.networks.create(name, driver="bridge", check_duplicate=True, labels={LABEL_MANAGED: "1"})
+        client.networks.create(
+            place.network, driver="bridge", check_duplicate=True, internal=place.internal, labels={LABEL_MANAGED: "1"}
+        )
     except APIError as error:
         if error.status_code != CONFLICT:
             raise

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGTERM, SIGUSR1
 from typing import TypeVar, cast
@@ -14,6 +15,7 @@ from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.adapters import shim
+from cortex_orchestrator.adapters.log_follower import LogFollower
 from cortex_orchestrator.adapters.replica_folder import ReplicaFolder
 from cortex_orchestrator.domain.observed import Exit, Observed, Phase
 from cortex_orchestrator.domain.spec import HOST, PORT, ContainerSpec, StopPolicy
@@ -25,6 +27,7 @@ LOOPBACK = "127.0.0.1"
 SHIM_START_TIMEOUT_S = 20.0
 FILES_TIMEOUT_S = 10.0
 POLL_S = 0.05
+FOLLOW_POLL_S = 0.2
 INHERITED = (
     "PATH",
     "HOME",
@@ -138,6 +141,20 @@ class ProcessRuntime:
     async def logs(self, replica_id: ReplicaId, tail: int) -> Sequence[str]:
         return await _blocking(lambda: self._folder(replica_id).tail(tail))
 
+    async def follow(self, replica_id: ReplicaId, tail: int) -> AsyncGenerator[Sequence[str], None]:
+        """Looks at the log file five times a second."""
+        follower = LogFollower(self._folder(replica_id))
+        try:
+            if history := await _blocking(lambda: follower.begin(tail)):
+                yield history
+            while (lines := await _blocking(follower.read)) is not None:
+                if lines:
+                    yield lines
+                else:
+                    await asyncio.sleep(FOLLOW_POLL_S)
+        finally:
+            follower.close()
+
     async def watch(self) -> AsyncIterator[ReplicaId | None]:
         """Looks twice a second: an end, a start or a removal each give one hint."""
         known: dict[ReplicaId, tuple[str, Phase]] = {}
@@ -176,6 +193,7 @@ class ProcessRuntime:
         return {
             "name": spec.name,
             "incarnation": uuid7(),
+            "created_at": time.time(),
             "labels": spec.labels(restarts),
             "argv": [values.get(word, word) for word in words],
             "port": port,

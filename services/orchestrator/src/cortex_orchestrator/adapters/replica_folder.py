@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import cast
 
 from cortex_orchestrator.adapters import shim
+from cortex_orchestrator.adapters.log_lines import LineSplitter
 from cortex_orchestrator.domain.observed import Exit, Observed, Phase, parse_labels
 
 TAIL_BYTES = 512 * 1024
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +121,7 @@ class ReplicaFolder:
             exit=end,
             started_at=running.started_at if running else None,
             finished_at=finished_at,
+            created_at=_moment(launch.get("created_at")),
         )
 
     def tail(self, lines: int) -> Sequence[str]:
@@ -131,8 +131,9 @@ class ReplicaFolder:
             data = _last_bytes(self.path / name, TAIL_BYTES - len(data)) + data
             if data.count(b"\n") >= lines or len(data) >= TAIL_BYTES:
                 break
-        text = _CONTROL.sub("", data.decode(errors="replace"))
-        return tuple(line.rstrip() for line in text.splitlines()[-lines:])
+        splitter = LineSplitter()
+        whole = splitter.feed(data.decode(errors="replace")) + splitter.flush()
+        return whole[-lines:] if lines else ()
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -142,6 +143,10 @@ class ReplicaFolder:
             return cast("dict[str, object]", json.loads((self.path / name).read_text()))
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
             return None
+
+
+def _moment(seconds: object) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, float) else None
 
 
 def _last_bytes(path: Path, limit: int) -> bytes:

@@ -60,6 +60,7 @@ class Observed:
     exit: Exit | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    created_at: datetime | None = None
 
     @property
     def replica_id(self) -> ReplicaId:
