@@ -148,8 +148,14 @@ class EngineLoad(ContractModel):
 
     slots_total: int | None = None
     running: int | None = None
+    """Requests being worked on."""
     waiting: int | None = None
+    """Requests that the engine has queued."""
     context_per_slot: int | None = None
+    work_total: int | None = None
+    """A counter of the engine that grows with every request and with nothing else; its unit is the engine's own."""
+    sampled_at: UtcDatetime | None = None
+    """When the above was read; set while the replica drains, so that every reading is told."""
 
 
 class VerdictDocumentV1(Document):

@@ -103,3 +103,15 @@ class TestResultV1(ContractModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str | None = None
+
+
+class ProbeRequestV1(ContractModel):
+    """Probe the replicas of one model now, or all of them. Only the instance that probes answers."""
+
+    model_id: ModelId | None = None
+
+
+class ProbeResultV1(ContractModel):
+    """`replicas` are being probed; verdicts follow in the bucket."""
+
+    replicas: tuple[ReplicaId, ...] = ()

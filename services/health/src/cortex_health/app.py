@@ -3,14 +3,17 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from cortex_contracts.documents import ReplicaDocumentV1, VerdictDocumentV1
-from cortex_contracts.streams import HEALTH_SUSPECTED, REPLICAS, VERDICTS
-from cortex_health.adapters.documents import ViewedDocuments
+from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.streams import HEALTH_SUSPECTED, MODELS, REPLICAS, VERDICTS
+from cortex_health.adapters.documents import EngineKeys, ViewedDocuments
 from cortex_health.adapters.engine_http import HttpEngines, new_client
+from cortex_health.adapters.engine_requests import HttpRequests
+from cortex_health.adapters.sender import sender
 from cortex_health.board import VerdictBoard
-from cortex_health.entrypoints import events
+from cortex_health.entrypoints import events, rpc
 from cortex_health.handlers import Prober
 from cortex_health.settings import Settings
+from cortex_health.tester import Tester
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
@@ -31,38 +34,58 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     source = f"cortex/{NAME}/{settings.instance}"
     bus = Bus(settings.nats_url, name=NAME)
     broker = new_broker(settings.nats_url, name=f"{NAME}-events")
+    questions = new_broker(settings.nats_url, name=f"{NAME}-rpc")
     replicas = KVView(bus, REPLICAS, ReplicaDocumentV1)
     verdicts = KVView(bus, VERDICTS, VerdictDocumentV1)
+    models = KVView(bus, MODELS, ModelDocumentV1)
+    documents = ViewedDocuments(replicas, verdicts, models)
+    keys = EngineKeys(settings.secret_key, settings.secret_keys_old, models)
     lease = Lease(bus, LEASE, holder=source, ttl_s=settings.lease_ttl_s)
     board = VerdictBoard(
         KVStore[VerdictDocumentV1](bus, VERDICTS), EventPublisher(bus, source=source), clock, source=source
     )
     bus.on_reconnect(board.rewrite_all)
     async with new_client(connect_timeout_s=settings.connect_timeout_s, timeout_s=settings.probe_timeout_s) as client:
-        engines = HttpEngines(client, settings.secret_key, deadline_s=settings.probe_timeout_s)
-        prober = Prober(ViewedDocuments(replicas, verdicts), engines, board, lease, clock, settings.policy())
+        engines = HttpEngines(client, keys, deadline_s=settings.probe_timeout_s)
+        prober = Prober(documents, engines, board, lease, clock, settings.policy())
         events.register(broker, prober)
+        rpc.bind_probe(questions, prober, sender(bus))
+        rpc.bind_test(questions, Tester(documents, HttpRequests(client, keys, deadline_s=settings.test_timeout_s)))
 
-        def on_replica(change: Change[ReplicaDocumentV1]) -> None:
+        def on_change(change: Change[ReplicaDocumentV1] | Change[ModelDocumentV1]) -> None:
             prober.notice()
 
-        replicas.on_change(on_replica)
+        replicas.on_change(on_change)
+        models.on_change(on_change)
 
         async def consume() -> None:
             await lease.wait_held()  # a stand-by must not take suspicions from the instance that probes
             await run_broker(broker, bus, [HEALTH_SUSPECTED])
 
+        async def answer() -> None:
+            await run_broker(questions, bus)
+
         yield Service(
             name=NAME,
-            http=ops_app(NAME, {"nats": bus.readiness, "replicas": replicas.readiness, "verdicts": verdicts.readiness}),
+            http=ops_app(
+                NAME,
+                {
+                    "nats": bus.readiness,
+                    "replicas": replicas.readiness,
+                    "verdicts": verdicts.readiness,
+                    "models": models.readiness,
+                },
+            ),
             tasks={
                 "bus": bus.run,
                 "replicas": replicas.run,
                 "verdicts": verdicts.run,
+                "models": models.run,
                 "lease": lease.run,
                 "board": board.run,
                 "prober": prober.run,
                 "events": consume,
+                "rpc": answer,
             },
             drain=lease.release,
         )

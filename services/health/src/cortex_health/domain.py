@@ -56,6 +56,8 @@ class Policy:
     doubtful_interval_s: float = 0.25
     healthy_interval_s: float = 1.0
     unhealthy_interval_s: float = 1.0
+    traffic_interval_s: float = 5.0
+    draining_interval_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,14 @@ def _conclude(
 
 def with_load(state: HealthState, load: EngineLoad) -> HealthState:
     """The engine said what it can take."""
-    return replace(state, load=load)
+    told = {"slots_total": load.slots_total, "context_per_slot": load.context_per_slot}
+    return replace(state, load=state.load.model_copy(update=told))
+
+
+def with_traffic(state: HealthState, traffic: EngineLoad, sampled_at: datetime | None = None) -> HealthState:
+    """The engine said how busy it is."""
+    told = {"running": traffic.running, "waiting": traffic.waiting, "work_total": traffic.work_total}
+    return replace(state, load=state.load.model_copy(update={**told, "sampled_at": sampled_at}))
 
 
 def next_delay(state: HealthState, policy: Policy) -> float:
@@ -166,6 +175,12 @@ def incarnation_of(replica: ReplicaDocumentV1) -> Incarnation | None:
     if replica.state is not ReplicaState.STARTED or replica.endpoint is None:
         return None
     return Incarnation(replica.id, replica.spec_hash, replica.endpoint, replica.since)
+
+
+def is_draining(replica: ReplicaDocumentV1, incarnation: Incarnation) -> bool:
+    """Whether this very run is about to be stopped: it is judged no more, only asked how busy it is."""
+    same = (replica.spec_hash, replica.endpoint) == (incarnation.spec_hash, incarnation.endpoint)
+    return replica.state is ReplicaState.DRAINING and same
 
 
 def resume(incarnation: Incarnation, stored: VerdictDocumentV1 | None) -> HealthState:

@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from cortex_contracts.base import ReplicaId
-from cortex_contracts.documents import EngineLoad, ReplicaDocumentV1
-from cortex_contracts.enums import EngineType, Verdict
+from cortex_contracts.base import ModelId, ReplicaId
+from cortex_contracts.documents import ReplicaDocumentV1
+from cortex_contracts.enums import EngineType, ReplicaState, Verdict
 from cortex_contracts.events import UpstreamHealthyV1, UpstreamUnhealthyV1
 from cortex_health.board import VerdictBoard
 from cortex_health.domain import (
@@ -15,11 +15,13 @@ from cortex_health.domain import (
     Policy,
     Transition,
     incarnation_of,
+    is_draining,
     next_delay,
     resume,
     step,
     to_document,
     with_load,
+    with_traffic,
 )
 from cortex_health.metrics import REPLICAS, SUSPICIONS, TRANSITIONS
 from cortex_health.ports import Documents, Engines, Mandate
@@ -43,6 +45,8 @@ class _Watch:
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
     load_attempts: int = 0
+    traffic_due: float = 0.0
+    """On the monotonic clock."""
     origin: Origin = field(default_factory=Origin)
     """Request and event that the verdict goes back to; the event is the one that told of it."""
 
@@ -88,6 +92,15 @@ class Prober:
         watch.suspected.set()
         return True
 
+    def probe_now(self, model_id: ModelId | None) -> tuple[ReplicaId, ...] | None:
+        """Probe the replicas of one model, or all, at once; None when another instance probes."""
+        if not self._mandate.held:
+            return None
+        chosen = [watch for watch in self._watches.values() if model_id in (None, watch.replica.model_id)]
+        for watch in chosen:
+            watch.suspected.set()
+        return tuple(watch.replica.id for watch in chosen)
+
     async def run(self) -> None:
         """Until cancelled. An exception of a probe task ends it: that is a bug, and the service starts anew."""
         async with asyncio.TaskGroup() as group:
@@ -109,7 +122,7 @@ class Prober:
             self._active = True
             self._board.adopt(self._documents.verdicts())
         replicas = self._documents.replicas()
-        wanted = {key: life for key, replica in replicas.items() if (life := incarnation_of(replica)) is not None}
+        wanted = {key: life for key, replica in replicas.items() if (life := self._life_of(replica)) is not None}
         for key, watch in tuple(self._watches.items()):
             if wanted.get(key) != watch.incarnation:
                 self._stop(watch)
@@ -117,12 +130,21 @@ class Prober:
                     self._board.clear(key)
         for key, incarnation in wanted.items():
             if key in self._watches:
-                self._watches[key].replica = replicas[key]
+                watch = self._watches[key]
+                if replicas[key].state is not watch.replica.state:
+                    watch.suspected.set()  # it begins to drain: ask now
+                watch.replica = replicas[key]
             else:
                 self._start(incarnation, replicas[key], group)
         for key in self._documents.verdicts().keys() - wanted.keys():
             self._board.clear(key)
         self._count()
+
+    def _life_of(self, replica: ReplicaDocumentV1) -> Incarnation | None:
+        watch = self._watches.get(replica.id)
+        if watch is not None and is_draining(replica, watch.incarnation):
+            return watch.incarnation
+        return incarnation_of(replica)
 
     def _stand_by(self) -> None:
         if not self._active:
@@ -152,12 +174,16 @@ class Prober:
     async def _follow(self, watch: _Watch) -> None:
         while True:
             watch.suspected.clear()
+            if watch.replica.state is ReplicaState.DRAINING:
+                await self._follow_drain(watch)
+                continue
             probe = await self._engines.probe(watch.replica)
             watch.state, transition = step(watch.state, probe, self._clock.now(), self._policy)
             if transition is not None:
                 self._tell(watch, transition)
             self._show(watch)
             await self._learn_load(watch)
+            await self._learn_traffic(watch)
             try:
                 async with asyncio.timeout(next_delay(watch.state, self._policy)):
                     await watch.suspected.wait()
@@ -196,13 +222,32 @@ class Prober:
         """Ask a healthy engine for its capacity, a few times until it says; the verdict does not wait for it."""
         if watch.state.verdict is not Verdict.HEALTHY or watch.state.failures:
             return
-        if watch.state.load != EngineLoad() or watch.load_attempts >= LOAD_ATTEMPTS:
+        if watch.state.load.slots_total is not None or watch.load_attempts >= LOAD_ATTEMPTS:
             return
         watch.load_attempts += 1
         load = await self._engines.read_load(watch.replica)
         if load is not None:
             watch.state = with_load(watch.state, load)
             self._show(watch)
+
+    async def _learn_traffic(self, watch: _Watch) -> None:
+        """Ask a healthy engine now and then how busy it is."""
+        now = self._clock.monotonic()
+        if watch.state.verdict is not Verdict.HEALTHY or watch.state.failures or now < watch.traffic_due:
+            return
+        watch.traffic_due = now + self._policy.traffic_interval_s
+        traffic = await self._engines.read_traffic(watch.replica)
+        if traffic is not None and watch.replica.state is not ReplicaState.DRAINING:
+            watch.state = with_traffic(watch.state, traffic)
+            self._show(watch)
+
+    async def _follow_drain(self, watch: _Watch) -> None:
+        """No verdict is made of an engine that is being stopped; how busy it is decides when it may go."""
+        traffic = await self._engines.read_traffic(watch.replica)
+        if traffic is not None:
+            watch.state = with_traffic(watch.state, traffic, self._clock.now())
+            self._show(watch)
+        await asyncio.sleep(self._policy.draining_interval_s)
 
     def _count(self) -> None:
         counts = Counter((watch.replica.engine_type, watch.state.verdict) for watch in self._watches.values())

@@ -18,6 +18,10 @@ class Engines(Protocol):
         """What a healthy engine says of its capacity; None when it does not say. Raises nothing."""
         ...
 
+    async def read_traffic(self, replica: ReplicaDocumentV1) -> EngineLoad | None:
+        """Requests running and waiting and the work done so far; None when it does not say. Raises nothing."""
+        ...
+
 
 class Documents(Protocol):
     """A read-only projection of the buckets, always available, perhaps stale."""

@@ -23,9 +23,15 @@ class Settings(ServiceSettings, service="health"):
     """While a verdict is about to change."""
     healthy_interval_s: float = Field(default=1.0, ge=0.05)
     unhealthy_interval_s: float = Field(default=1.0, ge=0.05)
+    traffic_interval_s: float = Field(default=5.0, ge=0.05)
+    """How often a healthy engine is asked how busy it is."""
+    draining_interval_s: float = Field(default=0.25, ge=0.05)
+    """The same for an engine that is about to be stopped."""
     connect_timeout_s: float = Field(default=1.0, gt=0)
     probe_timeout_s: float = Field(default=3.0, gt=0)
     """Deadline of a whole probe; a busy engine still answers its health check."""
+    test_timeout_s: float = Field(default=30.0, gt=0)
+    """Deadline of the one real request that `rpc.health.test` sends."""
     lease_ttl_s: int = Field(default=5, ge=1)
 
     def policy(self) -> Policy:
@@ -38,4 +44,6 @@ class Settings(ServiceSettings, service="health"):
             doubtful_interval_s=self.doubtful_interval_s,
             healthy_interval_s=self.healthy_interval_s,
             unhealthy_interval_s=self.unhealthy_interval_s,
+            traffic_interval_s=self.traffic_interval_s,
+            draining_interval_s=self.draining_interval_s,
         )

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from cortex_contracts.documents import EngineLoad
 from cortex_contracts.enums import EngineType
+from cortex_health.adapters.documents import EngineKeys
 from cortex_health.adapters.engine_http import HttpEngines, new_client
 from cortex_health.domain import Outcome
 from cortex_kit.secrets import engine_api_key
@@ -18,7 +19,7 @@ KEY = SecretStr("0123456789abcdef0123456789abcdef")
 
 async def look(handler: Callable[[httpx.Request], object], replica, *, load: bool = False, deadline_s: float = 1.0):
     async with new_client(connect_timeout_s=1, timeout_s=1, transport=httpx.MockTransport(handler)) as client:  # type: ignore[arg-type]
-        engines = HttpEngines(client, KEY, deadline_s=deadline_s)
+        engines = HttpEngines(client, EngineKeys(KEY), deadline_s=deadline_s)
         return await (engines.read_load(replica) if load else engines.probe(replica))
 
 
@@ -52,6 +53,39 @@ async def test_an_answer_is_judged_by_its_status_per_engine(engine_type, answer,
     assert probe.reason
 
 
+LLAMA_METRICS = """# HELP llamacpp:prompt_tokens_total Number of prompt tokens processed.
+llamacpp:prompt_tokens_total 10
+llamacpp:tokens_predicted_total 20
+llamacpp:n_decode_total 5
+llamacpp:requests_processing 2
+llamacpp:requests_deferred 1
+llamacpp:predicted_tokens_seconds nan
+"""
+VLLM_METRICS = """# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="a} b"} 1.0
+vllm:num_requests_running{engine="1",model_name="a} b"} 2.0
+vllm:num_requests_waiting{engine="0",model_name="a} b"} 0.0
+vllm:prompt_tokens_total{engine="0",model_name="a} b"} 1e2
+not a metric
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine_type", "answer", "expected"),
+    [
+        (LLAMA, httpx.Response(200, text=LLAMA_METRICS), EngineLoad(running=2, waiting=1, work_total=35)),
+        (VLLM, httpx.Response(200, text=VLLM_METRICS), EngineLoad(running=3, waiting=0, work_total=100)),
+        (LLAMA, httpx.Response(501, text=LLAMA_METRICS), None),
+        (LLAMA, httpx.Response(200, content=b"\xff{}"), None),
+        (VLLM, httpx.Response(200, text=LLAMA_METRICS), None),
+    ],
+)
+async def test_how_busy_an_engine_is_is_read_from_its_metrics(engine_type, answer, expected, make_replica):
+    async with new_client(connect_timeout_s=1, timeout_s=1, transport=httpx.MockTransport(lambda _: answer)) as client:
+        engines = HttpEngines(client, EngineKeys(KEY), deadline_s=1)
+        assert await engines.read_traffic(make_replica(engine_type=engine_type)) == expected
+
+
 def refused() -> httpx.ConnectError:
     error = httpx.ConnectError("All connection attempts failed")
     error.__cause__ = OSError("All connection attempts failed")
@@ -77,7 +111,7 @@ async def test_every_failure_of_the_network_is_a_probe(error, outcome, make_repl
 @pytest.mark.parametrize("endpoint", ["nonsense", "http://[::1", "ftp://host"])
 async def test_a_bad_endpoint_is_a_probe(endpoint, make_replica):
     async with new_client(connect_timeout_s=1, timeout_s=1) as client:
-        probe = await HttpEngines(client, KEY, deadline_s=1).probe(make_replica(endpoint=endpoint))
+        probe = await HttpEngines(client, EngineKeys(KEY), deadline_s=1).probe(make_replica(endpoint=endpoint))
     assert probe.outcome is Outcome.BROKEN
 
 

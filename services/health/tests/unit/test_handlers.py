@@ -38,6 +38,7 @@ class World:
         self.away = False
         self.answer = OK
         self.load: EngineLoad | None = None
+        self.traffic: EngineLoad | None = None
         self.probes: list[str] = []
         self.writes: list[str] = []
         self.events: list[object] = []
@@ -58,6 +59,9 @@ class World:
 
     async def read_load(self, replica: ReplicaDocumentV1) -> EngineLoad | None:
         return self.load
+
+    async def read_traffic(self, replica: ReplicaDocumentV1) -> EngineLoad | None:
+        return self.traffic
 
     async def put(self, key: str, document: VerdictDocumentV1) -> int:
         self._check()
@@ -180,7 +184,7 @@ async def test_the_capacity_of_a_healthy_engine_is_added(rig: Rig, make_replica:
     assert document.load.slots_total == 4
 
 
-@pytest.mark.parametrize("state", [ReplicaState.FAILED, ReplicaState.DRAINING, None])
+@pytest.mark.parametrize("state", [ReplicaState.FAILED, None])
 async def test_a_replica_that_no_longer_runs_has_no_verdict(state, rig: Rig, make_replica: Callable):
     rig.set(make_replica())
     await settle()
@@ -192,6 +196,25 @@ async def test_a_replica_that_no_longer_runs_has_no_verdict(state, rig: Rig, mak
     assert not rig.prober.suspect(make_replica().id)
     await settle()
     assert len(rig.world.probes) == probes
+
+
+async def test_a_draining_engine_is_asked_how_busy_it_is_and_judged_no_more(rig: Rig, make_replica: Callable):
+    rig.world.traffic = EngineLoad(running=3, waiting=1, work_total=70)
+    rig.set(make_replica())
+    await settle()
+    (document,) = rig.world.bucket.values()
+    assert (document.load.running, document.load.waiting, document.load.work_total) == (3, 1, 70)
+    assert document.load.sampled_at is None
+    rig.world.answer, rig.world.traffic = REFUSED, EngineLoad(running=0, waiting=0, work_total=90)
+    rig.set(make_replica(state=ReplicaState.DRAINING))
+    await settle()
+    (drained,) = rig.world.bucket.values()
+    assert (drained.verdict, drained.load.running) == (Verdict.HEALTHY, 0)
+    assert drained.load.sampled_at is not None
+    assert len(rig.world.probes) == 1
+    rig.set(make_replica(state=ReplicaState.DRAINING, endpoint="http://127.0.0.1:1"))
+    await settle()
+    assert rig.world.bucket == {}
 
 
 @pytest.mark.parametrize("change", [{"spec_hash": "hash-2"}, {"endpoint": "http://127.0.0.1:1"}])
