@@ -28,6 +28,7 @@ from cortex_orchestrator.domain.spec import (
 log = get_logger()
 
 POLL_S = 0.2
+CREATION_S = 10.0
 WATCHED_EVENTS = ("start", "die", "oom", "destroy")
 HTTP_NOT_FOUND = 404
 CONFLICT = 409
@@ -60,7 +61,7 @@ class DockerRuntime:
         except NotFound as error:
             self._network_known = False
             raise TransientError(f"creating {spec.name}: {error.explanation}") from error
-        seen = await self._observe(spec.replica_id)
+        seen = await self._await_created(spec)
         if seen is None or seen.identity.spec_hash != spec.hash:
             raise DomainError("name_taken", f"a container named {spec.name} exists and is another one", status=409)
         return seen
@@ -171,6 +172,18 @@ class DockerRuntime:
         container = await self._find(replica)
         return None if container is None else observed(cast("dict[str, Any]", container.attrs), self._place)
 
+    async def _await_created(self, spec: ContainerSpec) -> Observed | None:
+        """The container, also one that somebody else is creating: its name is taken before it can be listed."""
+        deadline = asyncio.get_running_loop().time() + CREATION_S
+        while True:
+            seen = await self._observe(spec.replica_id)
+            if seen is not None:
+                return seen
+            foreign = await self._engine.call(f"looking for {spec.name}", lambda client: _exists(client, spec.name))
+            if foreign or asyncio.get_running_loop().time() >= deadline:
+                return await self._observe(spec.replica_id)
+            await asyncio.sleep(POLL_S)
+
     async def _ensure_network(self) -> None:
         if self._network_known:
             return
@@ -206,6 +219,14 @@ def _create(client: Any, asked: Mapping[str, object]) -> None:
     except APIError as error:
         if error.status_code != CONFLICT:
             raise
+
+
+def _exists(client: Any, name: str) -> bool:
+    try:
+        client.containers.get(name)
+    except NotFound:
+        return False
+    return True
 
 
 def _remove(container: Any) -> None:
