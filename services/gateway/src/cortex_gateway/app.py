@@ -1,6 +1,7 @@
 """Composition root of the gateway."""
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
 from cortex_gateway.adapters.usage_publisher import UsagePublisher
 from cortex_gateway.adapters.usage_spool import UsageSpool
 from cortex_gateway.domain.balancing import BreakerPolicy
-from cortex_gateway.domain.routing import RoutingTable
+from cortex_gateway.domain.routing import Keys, RoutingTable
 from cortex_gateway.entrypoints.asgi import GatewayApp
 from cortex_gateway.forwarding import Dispatcher, Limits
 from cortex_gateway.pipeline import Gateway, Parts
@@ -23,12 +24,15 @@ from cortex_gateway.settings import Settings
 from cortex_gateway.settlement import Bookkeeper
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
+from cortex_kit.errors import PermanentError
 from cortex_kit.events import EventPublisher
 from cortex_kit.kv import KVView
+from cortex_kit.logging import get_logger
 from cortex_kit.ops import ops_app
 from cortex_kit.runner import Service
-from cortex_kit.secrets import engine_api_key
+from cortex_kit.secrets import engine_api_key, unseal
 
+log = get_logger()
 FLUSH_TIMEOUT_S = 2.0
 
 
@@ -88,14 +92,28 @@ def _build_projection(bus: Bus, settings: Settings) -> tuple[Views, Projection]:
         KVView(bus, REPLICAS, ReplicaDocumentV1),
         KVView(bus, VERDICTS, VerdictDocumentV1),
     )
-    return views, Projection(views, lambda replica, spec_hash: engine_api_key(settings.secret_key, replica, spec_hash))
+    return views, Projection(views, _keys(settings))
+
+
+def _keys(settings: Settings) -> Keys:
+    """Derived keys for our engines, sealed ones for those of others. Unsealing is remembered: tables are built often."""
+
+    @functools.lru_cache(maxsize=256)
+    def opened(sealed: str) -> str | None:
+        try:
+            return unseal(settings.secret_key, sealed, settings.secret_keys_old)
+        except PermanentError as error:
+            log.error("endpoint_key_unreadable", error=str(error))
+            return None
+
+    return Keys(lambda replica, spec_hash: engine_api_key(settings.secret_key, replica, spec_hash), opened)
 
 
 def _on_swap(table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstreamClient) -> None:
     """Drop what is remembered of replicas that are gone."""
     dispatcher.on_swap(table)
     endpoints = (target.endpoint for route in table.routes for target in route.targets)
-    client.forget_others({(endpoint.host, endpoint.port) for endpoint in endpoints})
+    client.forget_others({(endpoint.host, endpoint.port, endpoint.tls) for endpoint in endpoints})
 
 
 def _build_http(settings: Settings, gateway: Gateway, projection: Projection, spool: UsageSpool) -> GatewayApp:

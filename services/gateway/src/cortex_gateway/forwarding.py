@@ -46,13 +46,13 @@ class Limits:
 
 @dataclass(slots=True)
 class Call:
-    """A request to forward. `prepare` makes the engine's form of it, which may differ per route."""
+    """A request to forward. `prepare` makes the engine's form of it, which may differ per route and replica."""
 
     model: str
     stream: bool
     request_id: str
     metrics: RouteMetrics
-    prepare: Callable[[Route], UpstreamRequest]
+    prepare: Callable[[Route, Target], UpstreamRequest]
     route: Route | None = None
     target: Target | None = None
     sent: UpstreamRequest | None = None
@@ -141,7 +141,7 @@ class Dispatcher:
 
     async def _attempt(self, route: Route, target: Target, call: Call) -> Answer | None:
         """Send once. None: it failed in a way that may be tried again, and is noted."""
-        request = call.prepare(route)
+        request = call.prepare(route, target)
         call.target, call.sent = target, request
         incarnation = target.incarnation
         if incarnation in self._breakers:

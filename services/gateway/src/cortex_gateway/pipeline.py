@@ -14,7 +14,7 @@ from cortex_gateway.domain.auth import ApiKey, authenticate, require_scope
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling import check_request, prepare_body
 from cortex_gateway.domain.requests import API_ROUTES, ApiRoute, RequestFields, check_task, decode_request
-from cortex_gateway.domain.routing import Route
+from cortex_gateway.domain.routing import Route, Target
 from cortex_gateway.domain.usage import Tokens
 from cortex_gateway.forwarding import Call, Dispatcher
 from cortex_gateway.metrics import RouteMetrics
@@ -147,7 +147,7 @@ class Gateway:
             stream=bool(fields.stream) and inference.api.streams,
             request_id=inference.request_id,
             metrics=self._metrics[inference.api.path],
-            prepare=lambda route: _prepare(route, inference, fields, body),
+            prepare=lambda route, target: _prepare(route, target, inference, fields, body),
         )
         try:
             return await self._forward(inference, exchange, call, fields)
@@ -252,14 +252,17 @@ def client_request_id(request: Request) -> str | None:
     return given.decode() if given is not None and _SANE_REQUEST_ID.fullmatch(given) else None
 
 
-def _prepare(route: Route, inference: _Inference, fields: RequestFields, body: bytes) -> UpstreamRequest:
+def _prepare(
+    route: Route, target: Target, inference: _Inference, fields: RequestFields, body: bytes
+) -> UpstreamRequest:
     """The engine's form of the request; raises ApiError when this engine cannot do what it asks."""
     check_request(route.engine_type, fields)
     streaming = bool(fields.stream) and inference.api.streams
     model = route.model
+    served_name = target.served_name or model.served_model_name
     return UpstreamRequest(
         path=inference.api.upstream_path,
-        body=prepare_body(body, fields, model.served_model_name, route.defaults, streaming=streaming),
+        body=prepare_body(body, fields, served_name, route.defaults, streaming=streaming),
         first_byte_timeout_s=model.request_timeout_s,
         idle_timeout_s=model.stream_timeout_s,
         extra_head=b"x-request-id: " + inference.request_id.encode() + b"\r\n",

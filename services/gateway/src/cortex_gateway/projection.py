@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_gateway.domain.auth import KeyRing, build_key_ring
-from cortex_gateway.domain.routing import EngineKey, RoutingTable, build_table
+from cortex_gateway.domain.routing import Keys, RoutingTable, build_table
 from cortex_kit.kv import Change, KVView
 from cortex_kit.logging import get_logger
 
@@ -26,12 +26,12 @@ class Views:
 class Projection:
     """Holds the current table and ring; read them freely. Several changes in one turn of the loop make one swap."""
 
-    def __init__(self, views: Views, engine_key: EngineKey) -> None:
+    def __init__(self, views: Views, keys: Keys) -> None:
         self.table = RoutingTable()
         self.keys: KeyRing = {}
         self.synced = False
         self._views = views
-        self._engine_key = engine_key
+        self._engine_keys = keys
         self._on_swap: Callable[[RoutingTable], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._changed: asyncio.Future[None] = self._loop.create_future()
@@ -83,7 +83,7 @@ class Projection:
     def _swap_table(self) -> None:
         self._table_dirty = False
         views = self._views
-        self.table = build_table(views.models.items, views.replicas.items, views.verdicts.items, self._engine_key)
+        self.table = build_table(views.models.items, views.replicas.items, views.verdicts.items, self._engine_keys)
         changed, self._changed = self._changed, self._loop.create_future()
         changed.set_result(None)
         if self._on_swap is not None:

@@ -9,7 +9,7 @@ import pytest
 from cortex_contracts.base import ModelId, ReplicaId
 from cortex_gateway.domain.balancing import BreakerPolicy
 from cortex_gateway.domain.errors import ApiError
-from cortex_gateway.domain.routing import Endpoint, Route, RoutingTable, build_table
+from cortex_gateway.domain.routing import Endpoint, Keys, Route, RoutingTable, build_table
 from cortex_gateway.forwarding import Answer, Call, Dispatcher, Limits
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
@@ -93,7 +93,7 @@ def table(model, replica, verdict) -> Callable[..., RoutingTable]:
             {"m1": model(**fields)},
             {f"m1-{n}": replica(ordinal=n) for n in range(replicas)},
             {f"m1-{n}": verdict(ordinal=n) for n in range(replicas)},
-            lambda replica_id, spec_hash: "k",
+            Keys(lambda replica_id, spec_hash: "k", lambda sealed: None),
         )
 
     return make
@@ -109,7 +109,7 @@ class Bench:
 
     async def open(self) -> Answer:
         request = UpstreamRequest("/v1/x", b"{}", 7.0, 1.0)
-        return await self.dispatcher.open(Call("served-m1", False, "r", METRICS, lambda route: request))
+        return await self.dispatcher.open(Call("served-m1", False, "r", METRICS, lambda route, target: request))
 
     async def refused(self) -> ApiError:
         with pytest.raises(ApiError) as refused:

@@ -1,7 +1,10 @@
 import pytest
 
 from cortex_contracts.enums import RoutingPolicy
-from cortex_gateway.domain.routing import build_table, order_by_policy, parse_endpoint
+from cortex_contracts.external import external_replicas
+from cortex_gateway.domain.routing import Keys, build_table, order_by_policy, parse_endpoint
+
+OPENED = {"sealed-1": "key-1"}
 
 
 def table_of(models, replicas=(), verdicts=()):
@@ -9,7 +12,7 @@ def table_of(models, replicas=(), verdicts=()):
         {document.id: document for document in models},
         {document.id: document for document in replicas},
         {document.replica_id: document for document in verdicts},
-        lambda replica_id, spec_hash: f"key-{replica_id}-{spec_hash}",
+        Keys(lambda replica_id, spec_hash: f"key-{replica_id}-{spec_hash}", OPENED.get),
     )
 
 
@@ -99,7 +102,7 @@ def test_choice(policy, in_flight, turn, expected):
     assert order_by_policy(policy, in_flight, turn) == expected
 
 
-@pytest.mark.parametrize("url", ["https://h:1", "h:1", "http://", "http://h:99999", "unix:/x"])
+@pytest.mark.parametrize("url", ["ftp://h:1", "h:1", "http://", "http://h:99999", "unix:/x"])
 def test_unusable_endpoints_are_refused(url):
     assert parse_endpoint(url, "k") is None
 
@@ -108,3 +111,42 @@ def test_an_endpoint_may_have_a_path():
     endpoint = parse_endpoint("http://h/base/", "k")
     assert endpoint is not None
     assert (endpoint.port, endpoint.base_path) == (80, "/base")
+
+
+def test_a_secure_endpoint_is_reached_over_tls():
+    endpoint = parse_endpoint("https://h/base", None)
+    assert endpoint is not None
+    assert (endpoint.port, endpoint.tls, endpoint.head) == (443, True, b"host: h\r\n")
+
+
+EXTERNAL = [
+    {"url": "http://a:1", "served_name": "other-name", "api_key_sealed": "sealed-1"},
+    {"url": "http://b:2"},
+    {"url": "http://c:3"},
+]
+
+
+def test_endpoints_of_others_are_targets_with_their_own_key_and_name(model, replica, verdict):
+    document = model(external=EXTERNAL)
+    hashes = [item.spec_hash for item in external_replicas(document)]
+    verdicts = [
+        verdict(ordinal=0, spec_hash=hashes[0]),
+        verdict(ordinal=1, spec_hash=hashes[1]),
+        verdict(ordinal=2, spec_hash="of-an-older-endpoint"),
+    ]
+    route = table_of([document], [replica(ordinal=2)], verdicts).find("served-m1")
+    assert route is not None
+    assert [(target.replica_id, target.endpoint.port, target.served_name) for target in route.targets] == [
+        ("m1-0", 1, "other-name"),
+        ("m1-1", 2, None),
+    ]
+    assert route.targets[0].endpoint.head == b"host: a:1\r\nauthorization: Bearer key-1\r\n"
+    assert route.targets[1].endpoint.head == b"host: b:2\r\n", "a derived key is for our own engines"
+
+
+def test_a_stopped_model_of_others_is_not_routed(model, verdict):
+    running = model(external=EXTERNAL)
+    verdicts = [verdict(spec_hash=external_replicas(running)[0].spec_hash)]
+    route = table_of([model(external=EXTERNAL, desired_state="stopped")], [], verdicts).find("served-m1")
+    assert route is not None
+    assert (route.targets, route.unavailability.state) == ((), "stopped")

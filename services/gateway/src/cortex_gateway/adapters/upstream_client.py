@@ -1,13 +1,15 @@
 """Pooled HTTP/1.1 client for the hot path: keep-alive per endpoint, streaming, deadlines, closes on cancel."""
 
 import asyncio
+import ssl
 from collections import deque
 
 from cortex_gateway.adapters.upstream_connection import UpstreamConnection
 from cortex_gateway.domain.routing import Endpoint
 from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
 
-_Address = tuple[str, int]
+_Address = tuple[str, int, bool]
+"""Host, port, TLS."""
 
 
 class PooledResponse:
@@ -63,9 +65,10 @@ class PooledUpstreamClient:
         self._idle: dict[_Address, deque[UpstreamConnection]] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._tls = ssl.create_default_context()
 
     async def post(self, endpoint: Endpoint, request: UpstreamRequest) -> PooledResponse:
-        address = (endpoint.host, endpoint.port)
+        address = (endpoint.host, endpoint.port, endpoint.tls)
         head = (
             b"POST %b%b HTTP/1.1\r\n%b%bcontent-type: application/json\r\naccept-encoding: identity\r\n"
             b"content-length: %d\r\n\r\n"
@@ -100,7 +103,10 @@ class PooledUpstreamClient:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._loop), address[0], address[1]
+                    lambda: UpstreamConnection(self._loop),
+                    address[0],
+                    address[1],
+                    ssl=self._tls if address[2] else None,
                 )
         except TimeoutError as error:
             raise UpstreamError(Failure.CONNECT, f"no connection within {self._connect_timeout_s:g} s") from error

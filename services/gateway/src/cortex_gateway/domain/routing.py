@@ -9,9 +9,21 @@ import msgspec
 from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType, Lifecycle, ReplicaState, RoutingPolicy, Task, Verdict
+from cortex_contracts.external import endpoint_of, external_replicas
 
 EngineKey = Callable[[str, str], str]
 """(replica id, spec hash) -> the engine's own API key."""
+Unseal = Callable[[str], str | None]
+"""Opens the sealed key of an endpoint that others run; None when it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """How the gateway comes by the keys of engines."""
+
+    derive: EngineKey
+    unseal: Unseal
+
 
 _PROTECTED_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 
@@ -24,6 +36,7 @@ class Endpoint:
     port: int
     base_path: str
     head: bytes
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,8 @@ class Target:
     engine_type: EngineType
     endpoint: Endpoint
     incarnation: str
+    served_name: str | None = None
+    """The name the model has there; None: its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,7 @@ def build_table(
     models: Mapping[str, ModelDocumentV1],
     replicas: Mapping[str, ReplicaDocumentV1],
     verdicts: Mapping[str, VerdictDocumentV1],
-    engine_key: EngineKey,
+    keys: Keys,
 ) -> RoutingTable:
     """Project the three buckets. A served name wins over another model's alias; among equals the older model wins."""
     replicas_of: dict[str, list[ReplicaDocumentV1]] = {}
@@ -90,7 +105,8 @@ def build_table(
     by_name: dict[str, Route] = {}
     routes: list[Route] = []
     for model in sorted(models.values(), key=lambda document: document.id):
-        route = _build_route(model, replicas_of.get(model.id, []), verdicts, engine_key)
+        own = list(external_replicas(model)) if model.external else replicas_of.get(model.id, [])
+        route = _build_route(model, own, verdicts, keys)
         routes.append(route)
         by_name.setdefault(model.served_model_name, route)
     for route in routes:
@@ -103,11 +119,11 @@ def _build_route(
     model: ModelDocumentV1,
     replicas: list[ReplicaDocumentV1],
     verdicts: Mapping[str, VerdictDocumentV1],
-    engine_key: EngineKey,
+    keys: Keys,
 ) -> Route:
     targets: list[Target] = []
     for replica in replicas:
-        target = _target_of(replica, verdicts.get(replica.id), engine_key)
+        target = _target_of(model, replica, verdicts.get(replica.id), keys)
         if target is not None:
             targets.append(target)
     return Route(
@@ -123,31 +139,44 @@ def _build_route(
     )
 
 
-def _target_of(replica: ReplicaDocumentV1, verdict: VerdictDocumentV1 | None, engine_key: EngineKey) -> Target | None:
+def _target_of(
+    model: ModelDocumentV1, replica: ReplicaDocumentV1, verdict: VerdictDocumentV1 | None, keys: Keys
+) -> Target | None:
     if replica.state is not ReplicaState.STARTED or replica.endpoint is None or not _is_healthy(replica, verdict):
         return None
-    endpoint = parse_endpoint(replica.endpoint, engine_key(replica.id, replica.spec_hash))
+    external = endpoint_of(model, replica.id)
+    if external is None:
+        api_key: str | None = keys.derive(replica.id, replica.spec_hash)
+    else:
+        api_key = keys.unseal(external.api_key_sealed) if external.api_key_sealed is not None else None
+    endpoint = parse_endpoint(replica.endpoint, api_key)
     if endpoint is None or verdict is None:
         return None
     incarnation = f"{replica.id}/{replica.spec_hash}/{replica.endpoint}/{replica.restarts}/{verdict.since.isoformat()}"
-    return Target(replica.id, replica.engine_type, endpoint, incarnation)
+    served_name = external.served_name if external is not None else None
+    return Target(replica.id, replica.engine_type, endpoint, incarnation, served_name)
 
 
 def _is_healthy(replica: ReplicaDocumentV1, verdict: VerdictDocumentV1 | None) -> bool:
     return verdict is not None and verdict.spec_hash == replica.spec_hash and verdict.verdict is Verdict.HEALTHY
 
 
-def parse_endpoint(url: str, api_key: str) -> Endpoint | None:
-    """An http:// base URL and the engine's key as connection data; None when the URL is not usable."""
+def parse_endpoint(url: str, api_key: str | None) -> Endpoint | None:
+    """A base URL and the engine's key as connection data; None when the URL is not usable."""
     parts = urlsplit(url)
+    tls = parts.scheme == "https"
     try:
-        port = parts.port or 80
+        port = parts.port or (443 if tls else 80)
     except ValueError:
         return None
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         return None
-    head = f"host: {parts.netloc}\r\nauthorization: Bearer {api_key}\r\n".encode()
-    return Endpoint(parts.hostname, port, parts.path.rstrip("/"), head)
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        return None  # it would end the header line
+    head = f"host: {parts.netloc}\r\n"
+    if api_key is not None:
+        head += f"authorization: Bearer {api_key}\r\n"
+    return Endpoint(parts.hostname, port, parts.path.rstrip("/"), head.encode(), tls)
 
 
 def explain(
