@@ -19,7 +19,18 @@ from cortex_registry.domain.keys import ApiKey
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.outbox import Aggregate, Backlog, Cause, OutboxLine
 from cortex_registry.domain.state import Projected
-from cortex_registry.domain.usage import UsageFilter, UsageReport
+from cortex_registry.domain.usage import (
+    Breakdown,
+    Bucket,
+    Dimension,
+    Distributions,
+    Position,
+    Series,
+    Totals,
+    UsageFilter,
+    UsagePage,
+)
+from cortex_registry.domain.usage_periods import Period, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +60,11 @@ class ModelRepository(Protocol):
     """Models in the database. Every method raises DatabaseUnavailableError when it does not answer in time."""
 
     async def find(self, reference: str) -> Model | None:
-        """By id, served name or alias."""
+        """By id, served name or alias, archived ones too."""
         ...
 
-    async def list_all(self) -> Sequence[Model]:
-        """Oldest first."""
+    async def list_all(self, *, archived: bool = False) -> Sequence[Model]:
+        """Oldest first; with `archived` the archived ones too."""
         ...
 
     async def add(self, model: Model, act: Act) -> None:
@@ -74,6 +85,14 @@ class ModelRepository(Protocol):
 
     async def remove(self, model: Model, act: Act) -> bool:
         """Delete `model` if the row still has its version."""
+        ...
+
+    async def write_all(self, new: Sequence[tuple[Model, Act]], changed: Sequence[tuple[Model, Act]]) -> bool:
+        """`add` and `replace` of many, or nothing; False when somebody else changed one of them first.
+
+        Raises:
+            DomainError: 409 `name_taken`.
+        """
         ...
 
 
@@ -116,8 +135,66 @@ class UsageRepository(Protocol):
         """
         ...
 
-    async def report(self, wanted: UsageFilter) -> UsageReport:
-        """The newest records and the sums."""
+    async def touch_keys(self, used: Mapping[str, datetime]) -> None:
+        """Remember when keys were last used, to the minute."""
+        ...
+
+
+class UsageReports(Protocol):
+    """Questions about usage; errors as ModelRepository, and UnavailableError `usage_query_timeout`."""
+
+    async def page(self, wanted: UsageFilter, window: Window | None, after: Position | None, limit: int) -> UsagePage:
+        """Records, newest first."""
+        ...
+
+    async def totals(self, wanted: UsageFilter, window: Window | None) -> Totals:
+        """Sums; over all that is known when there is no window."""
+        ...
+
+    async def breakdown(
+        self, wanted: UsageFilter, window: Window, group: tuple[Dimension, ...], bucket: Bucket | None, limit: int
+    ) -> Breakdown:
+        """The groups (and steps) with most requests, and sums over all."""
+        ...
+
+    async def series(
+        self, wanted: UsageFilter, window: Window, bucket: Bucket, group: Dimension | None, limit: int
+    ) -> Series:
+        """A point per step, for all together or for the largest groups."""
+        ...
+
+    async def distributions(
+        self, wanted: UsageFilter, window: Window, group: Dimension | None, limit: int
+    ) -> Distributions:
+        """How long completed requests took, by group.
+
+        Raises:
+            DomainError: 422 `window_too_long`.
+        """
+        ...
+
+
+class UsageUpkeepStore(Protocol):
+    """Partitions and sums of usage; errors as ModelRepository."""
+
+    async def make_months(self, months: Sequence[datetime]) -> int:
+        """Make what is missing of them; returns how many were made."""
+        ...
+
+    async def stale(self, now: datetime) -> Sequence[Period]:
+        """Periods that are over and whose sums lack records; days before months."""
+        ...
+
+    async def sum_up(self, period: Period) -> bool:
+        """Sum a period anew; False when another registry is at it."""
+        ...
+
+    async def drop_records(self, before: datetime) -> Sequence[str]:
+        """Drop whole months that end by `before` and are summed."""
+        ...
+
+    async def drop_sums(self, before: datetime) -> None:
+        """Forget sums of periods before `before`."""
         ...
 
 

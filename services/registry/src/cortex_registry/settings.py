@@ -1,8 +1,9 @@
 """Settings of the registry, read once from CORTEX_REGISTRY_*."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cortex_contracts.streams import DAY, MIB
@@ -35,6 +36,16 @@ class Settings(ServiceSettings, service="registry"):
     usage_batch_size: int = Field(default=200, ge=1, le=1000)
     usage_batch_wait_s: float = Field(default=0.05, gt=0, le=5)
     """How long a usage record waits for others to be inserted with it."""
+    usage_retention_days: int = Field(default=400, ge=0, le=36_500)
+    """Usage records older than this are dropped by whole months; 0 keeps them for ever."""
+    usage_rollup_days: int = Field(default=0, ge=0, le=36_500)
+    """The same for the sums of usage by hour, day and month."""
+    usage_upkeep_s: float = Field(default=60.0, gt=0)
+    """How often days that are over are summed, months made ahead, old ones dropped."""
+    usage_query_timeout_s: float = Field(default=15.0, gt=0)
+    """Longest wait for one statement of a usage report."""
+    usage_exports: int = Field(default=4, ge=1, le=100)
+    """Exports that may run at once."""
 
     outbox_poll_s: float = Field(default=1.0, gt=0)
     outbox_batch_size: int = Field(default=100, ge=1, le=1000)
@@ -47,13 +58,71 @@ class Settings(ServiceSettings, service="registry"):
 
     events_max_age_s: float = Field(default=7 * DAY, gt=0)
     events_max_bytes: int = Field(default=1024 * MIB, ge=MIB)
+    events_retention_days: float = Field(default=30, gt=0)
+    """How long events stay in the log behind the event API, the live stream and webhooks."""
+    events_max_rows: int = Field(default=1_000_000, ge=1000)
+    events_batch_size: int = Field(default=200, ge=1, le=1000)
+    events_batch_wait_s: float = Field(default=0.03, gt=0, le=5)
+    """How long an event waits for others to be stored with it."""
+    events_max_clients: int = Field(default=200, ge=1)
+    """Most clients of the live stream at once."""
+    events_queue: int = Field(default=2000, ge=10)
+    """How many events a client of the live stream may be behind before it is ended with `overrun`."""
+    events_heartbeat_s: float = Field(default=15.0, gt=0)
+    events_recheck_s: float = Field(default=20.0, gt=0, le=30)
+    """How often a live stream makes sure that its client may still see it."""
+
+    webhooks_timeout_s: float = Field(default=10.0, gt=0, le=60)
+    """Longest time for one request to a webhook, answer included."""
+    webhooks_concurrency: int = Field(default=4, ge=1, le=32)
+    """Most requests at once to one webhook. 1 keeps the order strictly, but for repetitions."""
+    webhooks_max_in_flight: int = Field(default=64, ge=1, le=1000)
+    webhooks_max_pending: int = Field(default=10_000, ge=100)
+    """Most deliveries that wait for one webhook; further events wait in the log."""
+    webhooks_retry_base_s: float = Field(default=5.0, gt=0)
+    """Wait after the first failed attempt; the following waits grow with it, up to about a day in all."""
+    webhooks_disable_after_days: float = Field(default=5.0, gt=0)
+    webhooks_retention_days: float = Field(default=14.0, gt=0)
+    """How long finished deliveries stay in the delivery log."""
+    webhooks_allow_private: bool = True
+    """Whether webhooks may lie at private, loopback and link-local addresses."""
+    webhooks_ca_file: Path | None = None
+    """Certificates to trust beside the usual ones, PEM."""
+
+    session_idle_s: float = Field(default=3600.0, ge=1)
+    """A console session ends when it was not used for so long."""
+    session_lifetime_s: float = Field(default=12 * 3600.0, ge=1)
+    """A console session ends after so long in any case."""
+    cookie_secure: bool = False
+    """Session cookies travel by https only, also when this service is reached by http behind a proxy."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of consoles at other addresses than the registry's, as `https://console.example`, comma-separated."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed, comma-separated."""
+    credentials_cache_s: float = Field(default=3.0, ge=0, le=5)
+    """How long a session or a personal token is taken for good without asking the database: a revocation made through
+    another registry takes effect within this time."""
+    password_time_cost: int = Field(default=3, ge=1, le=100)
+    """Argon2id: passes over the memory. The defaults are RFC 9106's for little memory."""
+    password_memory_kib: int = Field(default=65536, ge=8, le=4 * 1024 * 1024)
+    password_parallelism: int = Field(default=4, ge=1, le=64)
+    password_hashes_at_once: int = Field(default=2, ge=1, le=64)
+    """Most passwords checked at the same time: each takes password_memory_kib."""
+    login_free_attempts: int = Field(default=5, ge=1)
+    """Failed attempts to sign in as one user before the next have to wait: 1 s, 2 s, 4 s …"""
+    login_free_attempts_per_address: int = Field(default=20, ge=1)
+    """The same from one address (IPv6: one /64), whatever the user."""
+    login_longest_wait_s: float = Field(default=300.0, ge=0, le=86400)
+    login_window_s: float = Field(default=3600.0, ge=1, le=86400)
+    """Failed attempts are forgotten so long after the last one."""
+
     nats_replicas: int = Field(default=1, ge=1, le=5)
     """Copies of each stream and bucket in a NATS cluster."""
 
-    @field_validator("engines", mode="before")
+    @field_validator("engines", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def split_engines(cls, value: object) -> object:
-        """`vllm,llamacpp` -> a tuple."""
+        """`vllm,llamacpp` -> a tuple; the same for other lists."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 

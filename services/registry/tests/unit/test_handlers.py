@@ -20,11 +20,10 @@ from cortex_registry.domain.identity import ROOT, Caller
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.specification import parse_specification
 from cortex_registry.domain.state import Projected
-from cortex_registry.domain.usage import UsageFilter, UsageReport
 from cortex_registry.handlers.models import ModelRules, ModelService
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.handlers.projector import Projector, Views
-from cortex_registry.handlers.usage import UsageBatcher
+from cortex_registry.handlers.usage import BatchRules, UsageBatcher
 from cortex_registry.ports import Act
 
 CALLER = Caller(ROOT)
@@ -194,6 +193,7 @@ class UsageStore:
 
     stored: dict[str, UsageRecordedV1] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
+    touched: list[dict[str, datetime]] = field(default_factory=list)
     away: bool = False
     poison: frozenset[str] = frozenset()
 
@@ -208,12 +208,12 @@ class UsageStore:
         self.stored |= new
         return len(new)
 
-    async def report(self, wanted: UsageFilter) -> UsageReport:
-        raise AssertionError(wanted)
+    async def touch_keys(self, used: Mapping[str, datetime]) -> None:
+        self.touched.append(dict(used))
 
 
 async def add_all(store: UsageStore, count: int) -> list[BaseException | None]:
-    batcher = UsageBatcher(store, batch_size=4, wait_s=0.001)
+    batcher = UsageBatcher(store, BatchRules(4, 0.001), SystemClock())
     task = asyncio.ensure_future(batcher.run())
     results = await asyncio.gather(*(batcher.add(record(number)) for number in range(count)), return_exceptions=True)
     task.cancel()

@@ -1,16 +1,48 @@
-"""Usage records: consumed from the stream, reported over HTTP."""
+"""Usage records: consumed from the stream, kept in order, reported over HTTP."""
+
+from datetime import timedelta
 
 from cortex_registry.adapters.usage import PostgresUsage
+from cortex_registry.adapters.usage_reports import PostgresUsageReports
+from cortex_registry.adapters.usage_upkeep import PostgresUsageUpkeep
 from cortex_registry.entrypoints.events import attach_usage
 from cortex_registry.entrypoints.routes.usage import UsageRoutes
-from cortex_registry.handlers.usage import UsageBatcher
+from cortex_registry.entrypoints.routes.usage_export import UsageExportRoutes
+from cortex_registry.entrypoints.routes.usage_latency import UsageLatencyRoutes
+from cortex_registry.handlers.usage import BatchRules, UsageBatcher
+from cortex_registry.handlers.usage_upkeep import UpkeepRules, UsageUpkeep
 from cortex_registry.wiring.core import Core, Part
 
 
 def usage_part(core: Core) -> Part:
-    """Routes of usage, and the consumer of its records."""
+    """Routes of usage, the consumer of its records, and its upkeep."""
     settings = core.settings
-    usage = PostgresUsage(core.database)
-    batcher = UsageBatcher(usage, batch_size=settings.usage_batch_size, wait_s=settings.usage_batch_wait_s)
+    retention = _days(settings.usage_retention_days)
+    rules = BatchRules(settings.usage_batch_size, settings.usage_batch_wait_s, retention)
+    batcher = UsageBatcher(PostgresUsage(core.database), rules, core.clock)
     attach_usage(core.broker, batcher, concurrency=settings.usage_batch_size)
-    return Part(routers=(UsageRoutes(usage).router(),), fed={"usage-batches": batcher.run})
+    reports = PostgresUsageReports(
+        core.database, core.clock, retention=retention, timeout_s=settings.usage_query_timeout_s
+    )
+    upkeep = UsageUpkeep(
+        PostgresUsageUpkeep(core.database),
+        core.clock,
+        UpkeepRules(
+            settings.usage_upkeep_s, retention, _sums(settings.usage_rollup_days, settings.usage_retention_days)
+        ),
+    )
+    routers = (
+        UsageRoutes(reports, core.clock).router(),
+        UsageLatencyRoutes(reports, core.clock).router(),
+        UsageExportRoutes(reports, core.clock, at_once=settings.usage_exports).router(),
+    )
+    return Part(routers=routers, tasks={"usage-upkeep": upkeep.run}, fed={"usage-batches": batcher.run})
+
+
+def _sums(days: int, records: int) -> timedelta | None:
+    """Sums are kept at least as long as the records they are of."""
+    return _days(max(days, records)) if days and records else None
+
+
+def _days(days: int) -> timedelta | None:
+    return timedelta(days=days) if days else None
