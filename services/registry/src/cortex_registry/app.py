@@ -15,6 +15,7 @@ from cortex_registry.adapters.nats import Provisioner
 from cortex_registry.adapters.postgres import Database
 from cortex_registry.entrypoints.guards import RootToken
 from cortex_registry.entrypoints.http import create_app
+from cortex_registry.entrypoints.proxies import ForwardedFor
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.settings import Settings
 from cortex_registry.wiring.core import Core, Part, Task, new_views
@@ -45,9 +46,16 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         max_body_bytes=settings.max_body_bytes,
         idempotency=idempotency,
     )
+    http.add_middleware(ForwardedFor, trusted=settings.trusted_proxies)
     await core.database.open()
     try:
-        yield Service(name="registry", http=http, tasks=_tasks(core, parts))
+        yield Service(
+            name="registry",
+            http=http,
+            tasks=_tasks(core,
+            parts),
+            uvicorn_options={"proxy_headers": False},  # by uvicorn's own rules; ours are the settings'
+        )
     finally:
         await core.database.close()
 

@@ -16,6 +16,11 @@ class Role(StrEnum):
 _RANK: Mapping[Role, int] = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
 
+def lower_role(one: Role, other: Role) -> Role:
+    """The one of the two that may do less."""
+    return min(one, other, key=_RANK.__getitem__)
+
+
 class Right(StrEnum):
     """What a route asks for. `GRANTS` says who has it."""
 
@@ -92,6 +97,13 @@ class Identity:
     def may(self, right: Right) -> bool:
         """Whether this identity has the right."""
         return right is Right.PUBLIC or _RANK[self.role] >= _RANK[GRANTS[right]]
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        """Everything this identity may do now, for a console that hides the rest."""
+        if self.must_change_password:
+            return (Right.SELF,)
+        return tuple(right for right in GRANTS if self.may(right))
 
 
 ROOT = Identity(CredentialKind.ROOT, "admin", Role.ADMIN)

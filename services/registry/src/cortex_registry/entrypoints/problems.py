@@ -95,7 +95,9 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 async def _on_domain_error(_: Request, error: Exception) -> Response:
     refusal = cast(DomainError, error)
-    return problem(refusal.status, refusal.code, refusal.message, details=refusal.details)
+    wait = refusal.details.get("retry_after_s")
+    headers = {"Retry-After": str(wait)} if wait is not None else None
+    return problem(refusal.status, refusal.code, refusal.message, details=refusal.details, headers=headers)
 
 
 async def _on_transient_error(_: Request, error: Exception) -> Response:
