@@ -9,6 +9,7 @@ from typing import assert_never
 from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, ModelState, ReplicaState, Verdict
+from cortex_contracts.external import external_replicas
 from cortex_registry.domain.outbox import Cause
 
 
@@ -66,13 +67,21 @@ def project(
         verdicts: verdicts of any replica; one with another spec hash than the replica's says nothing.
         desired_since: the answer to "since when" where nothing has been observed.
     """
-    own = [replica for replica in replicas if replica.model_id == model.id]
-    if model.desired_state is DesiredState.STOPPED or model.replicas == 0:
+    own = own_replicas(model, replicas)
+    wanted = len(model.external) or model.replicas
+    if model.desired_state is DesiredState.STOPPED or wanted == 0:
         return _project_stopped(model, own, desired_since)
     by_id = {verdict.replica_id: verdict for verdict in verdicts}
     by_ordinal = {replica.ordinal: replica for replica in own}
-    seen = [_look(by_ordinal.get(ordinal), by_id) for ordinal in range(model.replicas)]
+    seen = [_look(by_ordinal.get(ordinal), by_id) for ordinal in range(wanted)]
     return _project_running(seen, desired_since)
+
+
+def own_replicas(model: ModelDocumentV1, replicas: Iterable[ReplicaDocumentV1]) -> list[ReplicaDocumentV1]:
+    """The replicas of a model; for one that others run its endpoints, which nobody reports."""
+    if model.external:
+        return list(external_replicas(model))
+    return [replica for replica in replicas if replica.model_id == model.id]
 
 
 def cause_of(

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from cortex_contracts.base import ModelId
 from cortex_contracts.documents import NodeDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.external import external_replicas
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.state import Projected, project
 
@@ -88,7 +89,7 @@ class Observation:
         unread = self.readiness()
         if unread is not None:
             return Observed(model, None, f"not observed yet: {unread}", ())
-        own = self.replicas_of(model.id)
+        own = self._endpoints_of(model) if model.document.external else self.replicas_of(model.id)
         state = project(
             model.document,
             [status.replica for status in own],
@@ -96,6 +97,13 @@ class Observation:
             desired_since=model.desired_since,
         )
         return Observed(model, state, state.reason, own)
+
+    def _endpoints_of(self, model: Model) -> tuple[ReplicaStatus, ...]:
+        """Endpoints that others run, as replicas; they are known since the model was asked for."""
+        return tuple(
+            ReplicaStatus(replica.model_copy(update={"since": model.desired_since}), self._verdict_of(replica))
+            for replica in external_replicas(model.document)
+        )
 
     def _verdict_of(self, replica: ReplicaDocumentV1) -> VerdictDocumentV1 | None:
         verdict = self._verdicts.items.get(replica.id)

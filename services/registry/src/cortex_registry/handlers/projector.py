@@ -14,7 +14,7 @@ from cortex_kit.clock import Clock
 from cortex_kit.errors import TransientError
 from cortex_kit.logging import get_logger
 from cortex_registry import metrics
-from cortex_registry.domain.state import Projected, cause_of, project
+from cortex_registry.domain.state import Projected, cause_of, own_replicas, project
 from cortex_registry.handlers.observation import ReplicaView, VerdictView
 from cortex_registry.ports import Announcements
 
@@ -60,7 +60,7 @@ class Views:
             by_model.setdefault(replica.model_id, []).append(replica)
         projected: dict[ModelId, Projected] = {}
         for model in self.models.items.values():
-            own = by_model.get(model.id, [])
+            own = own_replicas(model, by_model.get(model.id, []))
             judged = _verdicts_of(own, self.verdicts.items)
             state = project(model, own, judged, desired_since=_UNKNOWN)
             since = now if state.since == _UNKNOWN else state.since
