@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cortex_contracts.streams import DAY, MIB
@@ -20,8 +20,11 @@ class Settings(ServiceSettings, service="registry"):
     """postgresql://user:password@host:port/database"""
     admin_token: SecretStr = Field(min_length=16)
     """Bearer token of the admin API."""
-    engines: Annotated[tuple[EngineName, ...], NoDecode] = ("vllm", "llamacpp")
-    """Engines that models may be created for, comma-separated."""
+    engines: Annotated[tuple[EngineName, ...], NoDecode] = Field(
+        default=("vllm", "llamacpp"),
+        validation_alias=AliasChoices("CORTEX_ENGINES", "CORTEX_REGISTRY_ENGINES", "engines"),
+    )
+    """CORTEX_ENGINES: engines that models may be created for, comma-separated. Models that exist keep running."""
 
     database_pool_size: int = Field(default=10, ge=2, le=200)
     database_timeout_s: float = Field(default=5.0, gt=0)
@@ -32,6 +35,13 @@ class Settings(ServiceSettings, service="registry"):
     max_body_bytes: int = Field(default=256 * 1024, ge=1024)
     inspector_timeout_s: float = Field(default=15.0, gt=0)
     logs_timeout_s: float = Field(default=10.0, gt=0)
+    dry_run_timeout_s: float = Field(default=15.0, gt=0)
+    test_timeout_s: float = Field(default=90.0, gt=0)
+    """Longest wait for the one real request of `models/{ref}/test`."""
+    hub_lookups: bool = False
+    """Whether `models/hf-config` may ask the Hugging Face Hub; off, only folders of the models directory are read."""
+    hub_url: str = "https://huggingface.co"
+    hub_timeout_s: float = Field(default=10.0, gt=0)
 
     usage_batch_size: int = Field(default=200, ge=1, le=1000)
     usage_batch_wait_s: float = Field(default=0.05, gt=0, le=5)

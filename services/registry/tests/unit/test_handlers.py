@@ -13,14 +13,15 @@ from cortex_contracts.base import KeyId, ModelId
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import ModelState
 from cortex_contracts.events import UsageRecordedV1
-from cortex_contracts.rpc import InspectResultV1, LogsResultV1
+from cortex_contracts.rpc import InspectResultV1
 from cortex_kit.clock import SystemClock
 from cortex_kit.errors import DomainError, PermanentError, TransientError
 from cortex_registry.domain.identity import ROOT, Caller
 from cortex_registry.domain.model import Model
-from cortex_registry.domain.specification import parse_specification
 from cortex_registry.domain.state import Projected
-from cortex_registry.handlers.models import ModelRules, ModelService
+from cortex_registry.domain.submission import Submission, parse_submission
+from cortex_registry.handlers.models import ModelService
+from cortex_registry.handlers.models_editor import ModelEditor, ModelRules
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.handlers.projector import Projector, Views
 from cortex_registry.handlers.usage import BatchRules, UsageBatcher
@@ -41,7 +42,7 @@ class View:
 
 @dataclass
 class Models:
-    """ModelRepository and the two RPC ports."""
+    """ModelRepository and Inspector."""
 
     rows: dict[str, Model] = field(default_factory=dict)
     conflicts: int = 0
@@ -50,8 +51,11 @@ class Models:
     async def find(self, reference: str) -> Model | None:
         return next((row for row in self.rows.values() if reference in (row.id, *row.names)), None)
 
-    async def list_all(self) -> Sequence[Model]:
-        return list(self.rows.values())
+    async def list_all(self, *, archived: bool = False) -> Sequence[Model]:
+        return [row for row in self.rows.values() if archived or row.archived_at is None]
+
+    async def write_all(self, new: Sequence[tuple[Model, Act]], changed: Sequence[tuple[Model, Act]]) -> bool:
+        raise AssertionError(new, changed)
 
     async def add(self, model: Model, act: Act) -> None:
         self.rows[model.id] = model
@@ -76,43 +80,44 @@ class Models:
     async def inspect(self, path: str) -> InspectResultV1:
         raise AssertionError(path)
 
-    async def tail(self, node: str, model_id: ModelId, ordinal: int, lines: int) -> LogsResultV1:
-        raise AssertionError(node)
-
 
 def service(models: Models, replicas: View | None = None) -> ModelService:
     observation = Observation(replicas or View(), View(), View())
-    return ModelService(models, observation, models, models, rules=RULES, clock=SystemClock())
+    return ModelService(ModelEditor(models, models, rules=RULES, clock=SystemClock()), observation)
+
+
+def submission(**fields: Any) -> Submission:
+    return parse_submission(fields)
 
 
 async def test_a_change_that_lost_a_race_is_made_again_upon_the_other() -> None:
     models = Models()
-    made = await service(models).create(parse_specification({"name": "m", "repo_id": "a/b"}), CALLER)
+    made = await service(models).create(submission(name="m", repo_id="a/b"), CALLER)
     models.conflicts = 2
     after = await service(models).update("m", {"tp_size": 2}, CALLER)
-    document = after.model.document
+    document = after.observed.model.document
     assert (document.aggregateversion, document.replicas) == (4, 7)
     assert document.vllm is not None
     assert document.vllm.tp_size == 2
     models.conflicts = 99
     with pytest.raises(DomainError) as caught:
-        await service(models).start(made.model.id, CALLER)
+        await service(models).start(made.observed.model.id, CALLER)
     assert (caught.value.code, caught.value.status) == ("conflict", 409)
 
 
 async def test_an_engine_that_is_not_offered_is_refused() -> None:
-    fields: dict[str, Any] = {"name": "m", "engine_type": "llamacpp", "local_path": "m.gguf"}
     with pytest.raises(DomainError) as caught:
-        await service(Models()).create(parse_specification(fields), CALLER)
+        await service(Models()).create(submission(name="m", engine_type="llamacpp", local_path="m.gguf"), CALLER)
     assert caught.value.code == "engine_not_available"
+    assert "CORTEX_ENGINES" in caught.value.message
 
 
 async def test_no_state_is_claimed_before_anything_could_be_observed() -> None:
     made = await service(Models(), View(reason="bucket replicas has not been read yet")).create(
-        parse_specification({"name": "m", "repo_id": "a/b"}), CALLER
+        submission(name="m", repo_id="a/b"), CALLER
     )
-    assert made.state is None
-    assert "not observed yet" in made.reason
+    assert made.observed.state is None
+    assert "not observed yet" in made.observed.reason
 
 
 @dataclass

@@ -26,6 +26,10 @@ _SQL = load_queries("models")
 _TAKEN = re.compile(r"\(name\)=\((.*)\) already exists")
 
 
+class _LostRaceError(Exception):
+    """Rolls a transaction back."""
+
+
 class PostgresModels:
     """ModelRepository and Announcements."""
 
@@ -38,25 +42,30 @@ class PostgresModels:
             row = await connection.fetchrow(query, reference)
         return model_from_row(row) if row is not None else None
 
-    async def list_all(self) -> Sequence[Model]:
+    async def list_all(self, *, archived: bool = False) -> Sequence[Model]:
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["list_models"])
+            rows = await connection.fetch(_SQL["list_models" if archived else "list_live_models"])
         return [model_from_row(row) for row in rows]
 
     async def add(self, model: Model, act: Act) -> None:
         async with self._writing() as connection:
-            model = _caused(model, act)
-            await connection.execute(_SQL["insert_model"], model_to_json(model))
-            await self._write_rest(connection, model, act)
+            await self._add(connection, model, act)
 
     async def replace(self, model: Model, act: Act) -> bool:
         async with self._writing() as connection:
-            model = _caused(model, act)
-            found = await connection.fetchval(_SQL["update_model"], model_to_json(model), model.id, model.version - 1)
-            if found is None:
-                return False
-            await connection.execute(_SQL["clear_served_names"], model.id)
-            await self._write_rest(connection, model, act)
+            return await self._replace(connection, model, act)
+
+    async def write_all(self, new: Sequence[tuple[Model, Act]], changed: Sequence[tuple[Model, Act]]) -> bool:
+        try:
+            async with self._writing() as connection:
+                # In one order everywhere, so that two of these never wait for each other.
+                for model, act in sorted(changed, key=lambda one: one[0].id):
+                    if not await self._replace(connection, model, act):
+                        raise _LostRaceError
+                for model, act in new:
+                    await self._add(connection, model, act)
+        except _LostRaceError:
+            return False
         return True
 
     async def remove(self, model: Model, act: Act) -> bool:
@@ -106,6 +115,20 @@ class PostgresModels:
             name = match[1] if match else "this name"
             message = f"{name!r} is already the served name or an alias of another model."
             raise DomainError("name_taken", message, status=409, details={"name": name}) from error
+
+    async def _add(self, connection: Connection, model: Model, act: Act) -> None:
+        model = _caused(model, act)
+        await connection.execute(_SQL["insert_model"], model_to_json(model))
+        await self._write_rest(connection, model, act)
+
+    async def _replace(self, connection: Connection, model: Model, act: Act) -> bool:
+        model = _caused(model, act)
+        found = await connection.fetchval(_SQL["update_model"], model_to_json(model), model.id, model.version - 1)
+        if found is None:
+            return False
+        await connection.execute(_SQL["clear_served_names"], model.id)
+        await self._write_rest(connection, model, act)
+        return True
 
     async def _write_rest(self, connection: Connection, model: Model, act: Act) -> None:
         llamacpp = model.document.engine_type is EngineType.LLAMACPP

@@ -90,7 +90,7 @@ class PostgresOutboxSession:
     async def documents(self, aggregate: Aggregate, ids: Collection[str] | None = None) -> Mapping[str, Document]:
         with translated():
             if aggregate is Aggregate.MODEL:
-                rows = await self._rows(_MODELS["list_models"], _MODELS["find_models"], ids)
+                rows = await self._rows(_MODELS["list_live_models"], _MODELS["find_live_models"], ids)
                 return {model.id: model.document for model in map(model_from_row, rows)}
             rows = await self._rows(_KEYS["list_live_keys"], _KEYS["find_live_keys"], ids)
             return {key.id: key.document for key in map(key_from_row, rows)}

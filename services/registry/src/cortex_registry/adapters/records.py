@@ -73,6 +73,7 @@ def model_to_json(model: Model) -> str:
             "created_at": model.created_at.isoformat(),
             "updated_at": model.updated_at.isoformat(),
             "desired_since": model.desired_since.isoformat(),
+            "archived_at": model.archived_at.isoformat() if model.archived_at is not None else None,
         }
     )
 
@@ -100,6 +101,7 @@ def model_from_row(row: Row) -> Model:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         desired_since=row["desired_since"],
+        archived_at=row["archived_at"],
     )
 
 

@@ -1,5 +1,6 @@
 """A model's desired state: made from a specification, changed by an administrator."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,17 +11,25 @@ from pydantic import JsonValue
 from cortex_contracts.base import ModelId
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType
-from cortex_contracts.events import ModelCreatedV1, ModelDeletedV1, ModelUpdatedV1
+from cortex_contracts.events import ModelArchivedV1, ModelCreatedV1, ModelDeletedV1, ModelUpdatedV1
 from cortex_kit.errors import DomainError
 from cortex_registry.domain.arguments import check_arguments, check_environment
 from cortex_registry.domain.paths import below_root
-from cortex_registry.domain.specification import AnySpecification, CommonFields, LlamaCppSpecification
+from cortex_registry.domain.specification import (
+    AnySpecification,
+    CommonFields,
+    LlamaCppSpecification,
+    VllmSpecification,
+    invalid_request,
+)
 
 MAX_DOCUMENT_BYTES = 60 * 1024
 """A KV value holds 64 KiB; a larger document could never reach the other services."""
 
-_PATH_OPTIONS = ("mmproj_path", "draft_model_path", "chat_template_file")
+_PATH_OPTIONS = ("mmproj_path", "draft_model_path", "chat_template_file", "grammar_file")
+_COMPANIONS = ("tokenizer", "hf_config_path")
 _COMMON = tuple(field for field in CommonFields.model_fields if field not in ("hf_token", "served_model_name"))
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Model:
     created_at: datetime
     updated_at: datetime
     desired_since: datetime
+    archived_at: datetime | None = None
+    """Set: kept with its names, but nowhere seen, published or run."""
 
     @property
     def id(self) -> ModelId:
@@ -55,18 +66,39 @@ def check(specification: AnySpecification, models_root: str | None) -> AnySpecif
     check_arguments(EngineType(specification.engine_type), specification.extra_args)
     check_environment(specification.extra_env)
     changes: dict[str, Any] = {}
-    if specification.local_path is not None:
-        changes["local_path"] = below_root(specification.local_path, "local_path", models_root)
+    for field in ("local_path", *_PATH_OPTIONS):
+        # Which of them there are depends on the engine.
+        path = getattr(specification, field) if field in type(specification).model_fields else None
+        if path is not None:
+            changes[field] = below_root(path, field, models_root)
     if isinstance(specification, LlamaCppSpecification):
-        for field in _PATH_OPTIONS:
-            path: str | None = getattr(specification, field)
-            if path is not None:
-                changes[field] = below_root(path, field, models_root)
         changes["lora_adapters"] = tuple(
             adapter.model_copy(update={"path": below_root(adapter.path, f"lora_adapters.{index}.path", models_root)})
             for index, adapter in enumerate(specification.lora_adapters)
         )
+    else:
+        changes |= _checked_companions(specification, models_root)
+        changes["lora_modules"] = tuple(
+            module
+            if module.path is None
+            else module.model_copy(update={"path": below_root(module.path, f"lora_modules.{index}.path", models_root)})
+            for index, module in enumerate(specification.lora_modules)
+        )
     return specification.model_copy(update=changes)
+
+
+def _checked_companions(specification: VllmSpecification, models_root: str | None) -> dict[str, str]:
+    """Tokenizer and configuration: folders beside a local model, repositories beside a downloaded one."""
+    found: dict[str, str] = {}
+    for field, value in zip(_COMPANIONS, (specification.tokenizer, specification.hf_config_path), strict=True):
+        if value is None:
+            continue
+        if specification.local_path is not None:
+            found[field] = below_root(value, field, models_root)
+        elif _REPOSITORY.fullmatch(value) is None or ".." in value:
+            message = f"{field} must be a Hugging Face repository, as the model itself."
+            raise invalid_request([{"field": field, "code": "not_a_repository", "message": message}])
+    return found
 
 
 def describe(document: ModelDocumentV1) -> dict[str, JsonValue]:
@@ -158,12 +190,13 @@ def changed_fields(old: ModelDocumentV1, new: ModelDocumentV1) -> tuple[str, ...
 
 def changes(old: ModelDocumentV1, new: ModelDocumentV1) -> tuple[dict[str, JsonValue], dict[str, JsonValue]]:
     """What the changed fields were and are, for the audit log; a secret shows as `***` or null."""
-    before, after = _audited(old), _audited(new)
+    before, after = audited(old), audited(new)
     changed = changed_fields(old, new)
     return {field: before.get(field) for field in changed}, {field: after.get(field) for field in changed}
 
 
-def _audited(document: ModelDocumentV1) -> dict[str, JsonValue]:
+def audited(document: ModelDocumentV1) -> dict[str, JsonValue]:
+    """Everything a change can touch, flat; a secret shows as `***` or null."""
     return describe(document) | {
         "desired_state": document.desired_state.value,
         "restart_generation": document.restart_generation,
@@ -191,6 +224,37 @@ def with_desire(model: Model, desired: DesiredState, now: datetime, *, again: bo
     return replace(model, document=changed, updated_at=now, desired_since=now)
 
 
+def restarted(model: Model, now: datetime) -> Model:
+    """The model with its replicas made anew; asked to run when it was not."""
+    document = model.document
+    changed = document.model_copy(
+        update={
+            "desired_state": DesiredState.RUNNING,
+            "restart_generation": document.restart_generation + 1,
+            "aggregateversion": document.aggregateversion + 1,
+        }
+    )
+    since = model.desired_since if document.desired_state is DesiredState.RUNNING else now
+    return replace(model, document=changed, updated_at=now, desired_since=since)
+
+
+def archived(model: Model, now: datetime) -> Model:
+    """The model stopped and put away; its names stay its own."""
+    document = model.document
+    changed = document.model_copy(
+        update={"desired_state": DesiredState.STOPPED, "aggregateversion": document.aggregateversion + 1}
+    )
+    since = now if document.desired_state is DesiredState.RUNNING else model.desired_since
+    return replace(model, document=changed, updated_at=now, desired_since=since, archived_at=now)
+
+
+def unarchived(model: Model, now: datetime) -> Model:
+    """The model back again, stopped."""
+    document = model.document
+    changed = document.model_copy(update={"aggregateversion": document.aggregateversion + 1})
+    return replace(model, document=changed, updated_at=now, archived_at=None)
+
+
 def created(document: ModelDocumentV1) -> ModelCreatedV1:
     return ModelCreatedV1(**_head(document))
 
@@ -201,6 +265,10 @@ def updated(document: ModelDocumentV1, changed: tuple[str, ...]) -> ModelUpdated
 
 def deleted(document: ModelDocumentV1) -> ModelDeletedV1:
     return ModelDeletedV1(**_head(document))
+
+
+def put_away(document: ModelDocumentV1) -> ModelArchivedV1:
+    return ModelArchivedV1(**_head(document))
 
 
 def _head(document: ModelDocumentV1) -> dict[str, Any]:

@@ -40,31 +40,68 @@ class CommonFields(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
-    served_model_name: ServedName | None = Field(default=None, validate_default=True)
-    """Made from `name` when left out."""
-    aliases: tuple[ServedName, ...] = Field(default=(), max_length=32)
-    task: Task = Task.GENERATE
-    repo_id: str | None = Field(default=None, max_length=256, pattern=rf"^{_REPO}(/{_REPO})?$")
-    local_path: str | None = Field(default=None, max_length=1024)
-    engine_image: str | None = Field(default=None, max_length=512, pattern=_IMAGE)
-    extra_args: tuple[str, ...] = Field(default=(), max_length=256)
-    extra_env: dict[str, str] = Field(default_factory=dict, max_length=64)
-    hf_token: SecretStr | None = Field(default=None, min_length=1, max_length=512)
-    """Write-only."""
-    replicas: int = Field(default=1, ge=0, le=64)
-    placement: Literal["auto"] | Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Field(max_length=64)] = (
-        "auto"
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)] = Field(
+        description="what people call the model"
     )
-    lifecycle: Lifecycle = Lifecycle.ALWAYS
-    idle_ttl_s: int | None = Field(default=None, ge=1, le=30 * _DAY_S)
-    request_defaults: dict[str, JsonValue] = Field(default_factory=dict)
-    startup_timeout_s: int = Field(default=600, ge=1, le=_DAY_S)
-    stop_timeout_s: int = Field(default=30, ge=0, le=3600)
-    request_timeout_s: float = Field(default=300.0, gt=0, le=_DAY_S)
-    stream_timeout_s: float = Field(default=300.0, gt=0, le=_DAY_S)
-    routing_policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
-    fallbacks: tuple[ServedName, ...] = Field(default=(), max_length=16)
+    served_model_name: ServedName | None = Field(
+        default=None, validate_default=True, description="what clients ask for; made from the name when left out"
+    )
+    aliases: tuple[ServedName, ...] = Field(default=(), max_length=32, description="further names clients may ask for")
+    task: Task = Field(default=Task.GENERATE, description="what the model is for")
+    repo_id: str | None = Field(
+        default=None, max_length=256, pattern=rf"^{_REPO}(/{_REPO})?$", description="Hugging Face repository (vLLM)"
+    )
+    local_path: str | None = Field(
+        default=None, max_length=1024, description="file or folder below the models folder; a GGUF file for llama.cpp"
+    )
+    engine_image: str | None = Field(
+        default=None, max_length=512, pattern=_IMAGE, description="container image instead of the installation's own"
+    )
+    extra_args: tuple[str, ...] = Field(
+        default=(), max_length=256, description="further arguments of the engine, a word each"
+    )
+    extra_env: dict[str, str] = Field(
+        default_factory=dict, max_length=64, description="further environment variables of the engine"
+    )
+    hf_token: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        json_schema_extra={"writeOnly": True},
+        description="Hugging Face token for gated repositories; kept sealed, never shown",
+    )
+    replicas: int = Field(default=1, ge=0, le=64, description="engines that serve the model")
+    placement: Literal["auto"] | Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Field(max_length=64)] = (
+        Field(default="auto", description="GPUs by index, or auto")
+    )
+    lifecycle: Lifecycle = Field(
+        default=Lifecycle.ALWAYS,
+        description="always: kept running; on_demand: started by a request, stopped when idle; manual: as asked",
+    )
+    idle_ttl_s: int | None = Field(
+        default=None, ge=1, le=30 * _DAY_S, description="idle time after which an on_demand model is stopped, seconds"
+    )
+    request_defaults: dict[str, JsonValue] = Field(
+        default_factory=dict, description='parameters for requests that do not set them, e.g. {"temperature": 0.2}'
+    )
+    startup_timeout_s: int = Field(
+        default=600, ge=1, le=_DAY_S, description="longest time until the engine answers, seconds"
+    )
+    stop_timeout_s: int = Field(
+        default=30, ge=0, le=3600, description="time for requests to end before the engine is killed, seconds"
+    )
+    request_timeout_s: float = Field(
+        default=300.0, gt=0, le=_DAY_S, description="longest silence before the first byte of an answer, seconds"
+    )
+    stream_timeout_s: float = Field(
+        default=300.0, gt=0, le=_DAY_S, description="longest silence between two parts of an answer, seconds"
+    )
+    routing_policy: RoutingPolicy = Field(
+        default=RoutingPolicy.LEAST_LOADED, description="how a request finds its replica"
+    )
+    fallbacks: tuple[ServedName, ...] = Field(
+        default=(), max_length=16, description="models that answer while this one cannot, in order"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -125,6 +162,8 @@ class LlamaCppSpecification(CommonFields, LlamaCppOptions):
             raise ValueError("llama.cpp serves a GGUF file: give local_path, not repo_id")
         if self.cache_type_v not in (None, "f32", "f16", "bf16") and not self.flash_attention:
             raise ValueError("a quantized cache_type_v needs flash_attention")
+        if self.chat_template is not None and self.chat_template_file is not None:
+            raise ValueError("give one of chat_template and chat_template_file")
         return self
 
     def options(self) -> LlamaCppOptions:
@@ -145,6 +184,20 @@ class VllmSpecification(CommonFields, VllmOptions):
             raise ValueError("give exactly one of repo_id and local_path")
         if self.local_path is not None and self.local_path.lower().endswith(".gguf"):
             raise ValueError("vLLM does not serve GGUF files: choose the engine llamacpp")
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if self.chat_template is not None and self.chat_template_file is not None:
+            raise ValueError("give one of chat_template and chat_template_file")
+        if self.draft_model_path is not None and self.draft_repo_id is not None:
+            raise ValueError("give one of draft_model_path and draft_repo_id")
+        names = [module.name for module in self.lora_modules]
+        if len(set(names)) != len(names):
+            raise ValueError("lora_modules must differ in their names")
+        for module in self.lora_modules:
+            if (module.path is None) == (module.repo_id is None):
+                raise ValueError("lora_modules each need exactly one of path and repo_id")
         return self
 
     def options(self) -> VllmOptions:

@@ -1,8 +1,11 @@
 -- name: list_models
 SELECT * FROM models ORDER BY id;
 
--- name: find_models
-SELECT * FROM models WHERE id = ANY($1::uuid[]);
+-- name: list_live_models
+SELECT * FROM models WHERE archived_at IS NULL ORDER BY id;
+
+-- name: find_live_models
+SELECT * FROM models WHERE id = ANY($1::uuid[]) AND archived_at IS NULL;
 
 -- name: find_model_by_id
 SELECT * FROM models WHERE id = $1;
@@ -15,13 +18,15 @@ INSERT INTO models (
     id, version, name, served_model_name, aliases, task, engine_type, repo_id, local_path, engine_image, extra_args,
     extra_env, hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since,
     restart_generation, request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s,
-    routing_policy, fallbacks, external, correlation_id, causation_id, created_at, updated_at
+    routing_policy, fallbacks, external, correlation_id, causation_id, archived_at, created_at,
+    updated_at
 )
 SELECT
     id, version, name, served_model_name, aliases, task, engine_type, repo_id, local_path, engine_image, extra_args,
     extra_env, hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since,
     restart_generation, request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s,
-    routing_policy, fallbacks, external, correlation_id, causation_id, created_at, updated_at
+    routing_policy, fallbacks, external, correlation_id, causation_id, archived_at, created_at,
+    updated_at
 FROM jsonb_populate_record(NULL::models, $1::jsonb);
 
 -- name: update_model
@@ -29,13 +34,13 @@ UPDATE models SET (
     version, name, served_model_name, aliases, task, repo_id, local_path, engine_image, extra_args, extra_env,
     hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since, restart_generation,
     request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s, routing_policy,
-    fallbacks, external, correlation_id, causation_id, updated_at
+    fallbacks, external, correlation_id, causation_id, archived_at, updated_at
 ) = (
     SELECT
         version, name, served_model_name, aliases, task, repo_id, local_path, engine_image, extra_args, extra_env,
         hf_token_sealed, replicas, placement, lifecycle, idle_ttl_s, desired_state, desired_since, restart_generation,
         request_defaults, startup_timeout_s, stop_timeout_s, request_timeout_s, stream_timeout_s, routing_policy,
-        fallbacks, external, correlation_id, causation_id, updated_at
+        fallbacks, external, correlation_id, causation_id, archived_at, updated_at
     FROM jsonb_populate_record(NULL::models, $1::jsonb)
 )
 WHERE id = $2 AND version = $3

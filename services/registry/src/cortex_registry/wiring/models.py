@@ -1,11 +1,21 @@
 """Models: routes, relay of changes, projected state."""
 
+from fastapi import APIRouter
+
 from cortex_kit.lease import Lease
 from cortex_registry.adapters.models import PostgresModels
 from cortex_registry.adapters.nats import NatsEngineLogs, NatsEvents, NatsInspector, NatsMirror
+from cortex_registry.adapters.operations import NatsLibrary, NatsOperations
 from cortex_registry.adapters.outbox import PostgresOutboxSource
+from cortex_registry.adapters.revisions import PostgresRevisions
 from cortex_registry.entrypoints.routes.models import ModelRoutes
+from cortex_registry.entrypoints.routes.models_revisions import RevisionRoutes
+from cortex_registry.entrypoints.routes.models_runtime import ModelRuntimeRoutes
 from cortex_registry.handlers.models import ModelRules, ModelService
+from cortex_registry.handlers.models_dry_run import DryRuns
+from cortex_registry.handlers.models_editor import ModelEditor
+from cortex_registry.handlers.models_revisions import ModelRevisions
+from cortex_registry.handlers.models_runtime import ModelRuntime
 from cortex_registry.handlers.projector import Projector
 from cortex_registry.handlers.projector import Views as ProjectorViews
 from cortex_registry.handlers.relay import Relay, RelayTiming
@@ -14,25 +24,46 @@ from cortex_registry.wiring.core import Core, Part
 PROJECTOR_LEASE = "registry-projector"
 
 
-def model_service(core: Core) -> ModelService:
-    """Commands and queries on models."""
+def model_editor(core: Core) -> ModelEditor:
+    """What every act on models shares."""
     settings = core.settings
-    return ModelService(
+    return ModelEditor(
         PostgresModels(core.database),
-        core.observation,
         NatsInspector(core.bus, settings.inspector_timeout_s),
-        NatsEngineLogs(core.bus, settings.logs_timeout_s),
         rules=ModelRules(settings.secret_key, settings.engines, core.models_root),
         clock=core.clock,
     )
+
+
+def model_service(core: Core) -> ModelService:
+    """Commands and queries on models."""
+    return ModelService(model_editor(core), core.observation)
 
 
 def models_part(core: Core, service: ModelService) -> Part:
     """Routes of models, and the tasks that publish their changes and states."""
     lease = Lease(core.bus, PROJECTOR_LEASE, holder=core.settings.instance)
     return Part(
-        routers=(ModelRoutes(service).router(),),
+        routers=_routers(core, service),
         tasks={"relay": _relay(core).run, "lease": lease.run, "projector": _projector(core, lease).run},
+    )
+
+
+def _routers(core: Core, service: ModelService) -> tuple[APIRouter, ...]:
+    """The routes with a path of their own come first: a reference matches any path below /models."""
+    settings, editor, observation = core.settings, model_editor(core), core.observation
+    operations = NatsOperations(
+        core.bus, dry_run_timeout_s=settings.dry_run_timeout_s, test_timeout_s=settings.test_timeout_s
+    )
+    library = NatsLibrary(core.bus, settings.inspector_timeout_s)
+    logs = NatsEngineLogs(core.bus, settings.logs_timeout_s)
+    runtime = ModelRuntime(editor, service, observation, logs, operations)
+    dry_runs = DryRuns(editor, operations, library, observation)
+    revisions = ModelRevisions(editor, PostgresRevisions(core.database), observation)
+    return (
+        ModelRuntimeRoutes(service, runtime, dry_runs).router(),
+        RevisionRoutes(revisions).router(),
+        ModelRoutes(service).router(),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from cortex_contracts.diagnosis import Diagnosis
 from cortex_contracts.documents import EngineLoad, PullProgress
 from cortex_contracts.engines import LlamaCppOptions, VllmOptions
 from cortex_contracts.enums import (
@@ -17,7 +18,9 @@ from cortex_contracts.enums import (
     Task,
     Verdict,
 )
+from cortex_registry.domain.advice import FieldWarning
 from cortex_registry.domain.model import describe
+from cortex_registry.handlers.models import Changed
 from cortex_registry.handlers.observation import Observed, ReplicaStatus
 
 
@@ -39,6 +42,11 @@ class ReplicaAnswer(BaseModel):
     next_attempt_at: datetime | None
     pull: PullProgress | None
     gpus: tuple[int, ...]
+    diagnosis: Diagnosis | None
+    """Why it failed, and what to do about it, as far as its output tells."""
+    warnings: tuple[str, ...]
+    """What was left out or degraded when it was started."""
+    load_seconds: float | None
     load: EngineLoad | None
 
     @classmethod
@@ -89,11 +97,17 @@ class _CommonAnswer(BaseModel):
     version: int
     created_at: datetime
     updated_at: datetime
+    archived_at: datetime | None
+    """Set: put away, run by nobody; its names are still taken."""
+    external: bool
+    """Run by others; see /admin/upstreams."""
     state: ModelState | None
     """Observed; null while nothing could be observed yet."""
     reason: str
     since: datetime | None
     replica_status: tuple[ReplicaAnswer, ...]
+    warnings: tuple[FieldWarning, ...] = ()
+    """What the change was accepted with; empty in answers to a GET."""
 
 
 class LlamaCppModelAnswer(_CommonAnswer, LlamaCppOptions):
@@ -111,7 +125,12 @@ class VllmModelAnswer(_CommonAnswer, VllmOptions):
 ModelAnswer = LlamaCppModelAnswer | VllmModelAnswer
 
 
-def model_answer(observed: Observed) -> ModelAnswer:
+def changed_answer(changed: Changed) -> ModelAnswer:
+    """A model after an act."""
+    return model_answer(changed.observed, changed.warnings)
+
+
+def model_answer(observed: Observed, warnings: tuple[FieldWarning, ...] = ()) -> ModelAnswer:
     """A model as the API shows it; its Hugging Face token never."""
     model, document = observed.model, observed.model.document
     fields: dict[str, Any] = describe(document) | {
@@ -122,10 +141,13 @@ def model_answer(observed: Observed) -> ModelAnswer:
         "version": model.version,
         "created_at": model.created_at,
         "updated_at": model.updated_at,
+        "archived_at": model.archived_at,
+        "external": bool(document.external),
         "state": observed.state.state if observed.state is not None else None,
         "reason": observed.reason,
         "since": observed.state.since if observed.state is not None else None,
         "replica_status": tuple(ReplicaAnswer.of(status) for status in observed.replicas),
+        "warnings": warnings,
     }
     kind = LlamaCppModelAnswer if document.engine_type is EngineType.LLAMACPP else VllmModelAnswer
     return kind.model_validate(fields)
