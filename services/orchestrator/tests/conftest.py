@@ -1,8 +1,10 @@
 """A fake runtime, a tiny scriptable engine, and benches that run the contract suite on every runtime."""
 
 import asyncio
+import fcntl
 import os
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -93,6 +95,7 @@ class FakeRuntime:
     hints: "asyncio.Queue[ReplicaId | None]" = field(default_factory=asyncio.Queue)
     lines: tuple[str, ...] = ("first line", "mode x")
     default_mode: str = "serve"
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     written: "asyncio.Queue[Sequence[str]]" = field(default_factory=asyncio.Queue)
 
     @property
@@ -127,7 +130,7 @@ class FakeRuntime:
             del self.replicas[replica_id]
             raise self.refuse_start
         seen = self.replicas[replica_id] = replace(
-            self.replicas[replica_id], phase=Phase.RUNNING, endpoint="http://127.0.0.1:1", started_at=datetime.now(UTC)
+            self.replicas[replica_id], phase=Phase.RUNNING, endpoint="http://127.0.0.1:1", started_at=self.now()
         )
         if self.modes[replica_id] == "crash":
             self.crash(replica_id, 3)
@@ -142,7 +145,7 @@ class FakeRuntime:
             phase=Phase.EXITED,
             endpoint=None,
             exit=Exit(code, oom_killed),
-            finished_at=datetime.now(UTC),
+            finished_at=self.now(),
         )
         self.hints.put_nowait(replica_id)
 
@@ -236,4 +239,25 @@ def docker_engine_required() -> Iterator[None]:
     yield
     for network in client.networks.list(names=["^cortex-engines-test$"]):
         network.remove()
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def swarm_required(docker_engine_required: None) -> Iterator[None]:
+    """This engine as a swarm of one node, left again if it was none before. One session at a time uses it."""
+    client = docker.from_env(timeout=60)
+    with (Path(tempfile.gettempdir()) / "cortex-swarm-test.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            client.close()
+            pytest.skip("another test session uses the swarm")
+        started = client.info()["Swarm"]["LocalNodeState"] == "inactive"
+        if started:
+            client.swarm.init(advertise_addr="127.0.0.1", listen_addr="127.0.0.1:2377")
+        yield
+        for network in client.networks.list(names=["^cortex-swarm-test$"]):
+            network.remove()
+        if started:
+            client.swarm.leave(force=True)
     client.close()

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from cortex_contracts.base import NodeId
 from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
-from cortex_contracts.streams import MODELS, NODES, REPLICAS, VERDICTS
+from cortex_contracts.streams import MODELS, NODES, ORCHESTRATOR_DEMANDED, REPLICAS, VERDICTS
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
 from cortex_kit.errors import DomainError, PermanentError
 from cortex_kit.events import EventPublisher
-from cortex_kit.kv import KVStore, KVView
+from cortex_kit.kv import Change, KVStore, KVView
 from cortex_kit.lease import Lease
 from cortex_kit.ops import ops_app
 from cortex_kit.runner import Service
@@ -21,14 +21,18 @@ from cortex_orchestrator.adapters.machine import describe, gpu_probe
 from cortex_orchestrator.adapters.sender import sender
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.spec import ContainerSpec, Mount
-from cortex_orchestrator.entrypoints.events import bind, bind_log_follows
+from cortex_orchestrator.entrypoints.events import bind, bind_demands, bind_log_follows
 from cortex_orchestrator.handlers.causes import Causes
+from cortex_orchestrator.handlers.demand import DemandBook
+from cortex_orchestrator.handlers.drain import Drain, DrainSettings
+from cortex_orchestrator.handlers.health import HealthBook
 from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
 from cortex_orchestrator.handlers.log_follows import FollowSettings, LogFollows
 from cortex_orchestrator.handlers.node import NodeReporter
-from cortex_orchestrator.handlers.reconcile import Reconciler
+from cortex_orchestrator.handlers.reconcile import Parts, Reconciler
 from cortex_orchestrator.handlers.report import Place, Reporter
 from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
+from cortex_orchestrator.handlers.wake import Waker
 from cortex_orchestrator.handlers.world import Timing, World
 from cortex_orchestrator.ports import EngineRuntime, GpuProbe
 from cortex_orchestrator.settings import Settings
@@ -102,6 +106,7 @@ class _Parts:
     reporter: Reporter
     reconciler: Reconciler
     node: NodeReporter
+    waker: Waker
 
 
 def _wire(settings: Settings) -> _Parts:
@@ -124,13 +129,17 @@ def _wire(settings: Settings) -> _Parts:
         causes=Causes(lambda: models.items, lambda: replicas.items),
     )
     backoff = BackoffPolicy(settings.backoff_first_s, settings.backoff_max_s, settings.stable_s)
-    jobs = Jobs(runtime, reporter, clock, JobSettings(node, settings.drain_s, backoff, Secrets(settings, models).of))
-    specs = SpecSource(engines.catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
     world = World(models, replicas, verdicts, lease, lambda: bus.connected, clock)
-    reconciler = Reconciler(world, runtime, specs, reporter, jobs, Timing(settings.resync_s, settings.absence_grace_s))
+    drain = Drain(verdicts, clock, DrainSettings(settings.drain_s, settings.drain_blind_s))
+    jobs = Jobs(runtime, reporter, drain, clock, JobSettings(node, backoff, Secrets(settings, models).of))
+    specs = SpecSource(engines.catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
+    demand = DemandBook()
+    parts = Parts(specs, reporter, jobs, HealthBook(world, reporter), demand)
+    reconciler = Reconciler(world, runtime, parts, Timing(settings.resync_s, settings.absence_grace_s))
+    waker = Waker(world, demand, reporter, reconciler.hint)
     node_store = KVStore[NodeDocumentV1](bus, NODES)
     node_reporter = NodeReporter(lambda: _describe(node, engines, gpus), node_store, events, lease)
-    return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter)
+    return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter, waker)
 
 
 @asynccontextmanager
@@ -143,6 +152,17 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     follows = LogFollows(parts.runtime, send, parts.lease, FollowSettings(max_follows=settings.log_follows))
     bind_log_follows(broker, follows, NodeId(settings.node), send)
 
+    demands = new_broker(settings.nats_url, name=f"orchestrator-events-{settings.instance}")
+    bind_demands(demands, parts.waker)
+
+    async def consume() -> None:
+        await parts.lease.wait_held()  # a stand-by must not take demands from the instance that acts
+        await run_broker(demands, parts.bus, [ORCHESTRATOR_DEMANDED])
+
+    def on_verdict(change: Change[VerdictDocumentV1]) -> None:
+        if change.old is None or change.new is None or change.old.verdict is not change.new.verdict:
+            parts.reconciler.hint()
+
     async def on_reconnect() -> None:
         parts.reconciler.reconnected()
         parts.node.reconnected()
@@ -153,6 +173,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         await parts.reporter.flushed(DRAIN_S)
 
     parts.models.on_change(parts.reconciler.model_changed)
+    parts.verdicts.on_change(on_verdict)
     parts.bus.on_reconnect(on_reconnect)
     checked = {"nats": parts.bus, "models": parts.models, "replicas": parts.replicas, "reconciler": parts.reconciler}
     readiness = {name: part.readiness for name, part in checked.items()}
@@ -166,6 +187,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "reconciler": parts.reconciler.run,
         "node": parts.node.run,
         "log follows": follows.run,
+        "demands": consume,
         "broker": lambda: run_broker(broker, parts.bus),
     }
     try:

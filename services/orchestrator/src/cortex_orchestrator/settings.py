@@ -68,7 +68,9 @@ class Settings(ServiceSettings, service="orchestrator"):
     absence_grace_s: float = Field(default=15.0, ge=0)
     """How long a running engine's model must be missing, NATS being connected, before the engine is removed."""
     drain_s: float = Field(default=0.5, ge=0)
-    """Pause between telling the gateway that a replica drains and the engine's SIGTERM."""
+    """Pause between telling the gateways that a replica drains and the first look whether it is idle."""
+    drain_blind_s: float = Field(default=3.0, ge=0)
+    """How long a stop waits for word of whether requests are in flight, when health gives none."""
     backoff_first_s: float = Field(default=1.0, gt=0)
     backoff_max_s: float = Field(default=60.0, gt=0)
     stable_s: float = Field(default=60.0, gt=0)

@@ -1,6 +1,7 @@
 """The reconciler wired on fakes, on a loop whose time jumps."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,14 @@ from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.engines import Engine
 from cortex_orchestrator.domain.spec import Program
 from cortex_orchestrator.handlers.causes import Causes
+from cortex_orchestrator.handlers.demand import DemandBook
+from cortex_orchestrator.handlers.drain import Drain, DrainSettings
+from cortex_orchestrator.handlers.health import HealthBook
 from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
-from cortex_orchestrator.handlers.reconcile import Reconciler
+from cortex_orchestrator.handlers.reconcile import Parts, Reconciler
 from cortex_orchestrator.handlers.report import Place, Reporter
 from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
+from cortex_orchestrator.handlers.wake import Waker
 from cortex_orchestrator.handlers.world import Timing, World
 from cortex_orchestrator.ports import OnProgress
 from cortex_testing.virtual_time import LoopClock, VirtualTimeLoop
@@ -118,22 +123,26 @@ class Stage:
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
+        runtime.now = LoopClock().now
         self.model, self.replica_id = MODEL, REPLICA
         self.models, self.replicas, self.verdicts, self.lease = FakeView(), FakeView(), FakeView(), FakeLease()
         self.store, self.catalog = FakeStore(), FakeCatalog()
         self.connected = True
+        self.versions = itertools.count(1)
         clock = LoopClock()
         causes = Causes(lambda: self.models.items, lambda: self.replicas.items)
         self.reporter = Reporter(
             self.store, self.store, clock, place=Place(NODE, RuntimeKind.PROCESS), causes=causes, retry_s=0.01
         )
         backoff = BackoffPolicy(first_s=0.01, max_s=0.02)
-        jobs = Jobs(runtime, self.reporter, clock, JobSettings(NODE, 0.0, backoff, lambda spec: {"KEY": spec.hash}))
+        drain = Drain(self.verdicts, clock, DrainSettings(0.5, 3.0))
+        jobs = Jobs(runtime, self.reporter, drain, clock, JobSettings(NODE, backoff, lambda spec: {"KEY": spec.hash}))
         self.specs = SpecSource(self.catalog, NodeProfile(NODE, "/models"), clock)
         world = World(self.models, self.replicas, self.verdicts, self.lease, lambda: self.connected, clock)
-        self.reconciler = Reconciler(
-            world, runtime, self.specs, self.reporter, jobs, Timing(resync_s=0.01, absence_grace_s=0.2)
-        )
+        self.health, self.demand = HealthBook(world, self.reporter), DemandBook()
+        parts = Parts(self.specs, self.reporter, jobs, self.health, self.demand)
+        self.reconciler = Reconciler(world, runtime, parts, Timing(resync_s=0.5, absence_grace_s=5))
+        self.waker = Waker(world, self.demand, self.reporter, self.reconciler.hint)
         self.tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
@@ -145,15 +154,15 @@ class Stage:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def until(self, check: Callable[[], Any]) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(3600):
             while not (result := check()):
                 assert not any(task.done() for task in self.tasks)
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
             return result
 
     async def rounds(self) -> None:
         """Long enough for several rounds."""
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(1.2)
 
     def state(self, ordinal: int = 0) -> str | None:
         document = self.store.documents.get(replica_id(self.model.id, ordinal))
@@ -161,6 +170,10 @@ class Stage:
 
     def subjects(self, *without: str) -> list[str]:
         return [subject for subject in self.store.subjects() if subject not in without]
+
+    def room(self) -> None:
+        """There is room for anything."""
+        self.reconciler._desire._no_room = lambda key, spec: None
 
     def change(self, **changes: Any) -> None:
         """Change the model's document and hint, as its view would."""
@@ -173,13 +186,13 @@ class Stage:
         self.begin()
         await self.until(lambda: self.state() == ReplicaState.STARTED)
 
-    def judge(self, verdict: Verdict, replica: ReplicaId = REPLICA, **load: int | None) -> None:
+    def judge(self, verdict: Verdict, replica: ReplicaId = REPLICA, **load: Any) -> None:
         """Health says this of the replica's present run."""
         document = self.store.documents[replica]
         self.verdicts.items = {
             **self.verdicts.items,
             replica: VerdictDocumentV1(
-                aggregateversion=len(self.store.history) + 1,
+                aggregateversion=next(self.versions),
                 replica_id=replica,
                 model_id=document.model_id,
                 spec_hash=document.spec_hash,

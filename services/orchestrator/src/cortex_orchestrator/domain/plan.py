@@ -110,10 +110,11 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Examine:
-    """Find out why a replica ended, report it, decide when to try again."""
+    """Find out why a replica ended, report it, decide when to try again; never when it runs `once`."""
 
     observed: Observed
     reason: str
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ def _running(seen: Observed, wanted: Wanted, situation: Situation) -> Action | N
 def _exited(seen: Observed, wanted: Wanted, situation: Situation) -> Action | None:
     attempt = situation.attempts.get(seen.replica_id)
     if attempt is None or attempt.incarnation != seen.incarnation:
-        return Examine(seen, "ended without being asked to")
+        return Examine(seen, "ended without being asked to", wanted.once)
     if _is_over(wanted, attempt):
         return None
     return _launch(seen.replica_id, wanted, situation, f"try again after failure {attempt.failures}") or _reject(

@@ -1,17 +1,22 @@
-"""Request-reply endpoints on NATS."""
+"""Request-reply endpoints and the consumed events on NATS."""
 
 from collections.abc import Awaitable, Callable
 
 from faststream.nats import NatsBroker, NatsMessage
 
 from cortex_contracts.base import ContractModel, NodeId
+from cortex_contracts.envelope import Envelope
+from cortex_contracts.events import ModelDemandedV1
 from cortex_contracts.operations import LogsFollowRequestV1, LogsFollowStartedV1
 from cortex_contracts.rpc import LogsRequestV1, LogsResultV1, RpcError, RpcReply
+from cortex_contracts.streams import ORCHESTRATOR_DEMANDED
 from cortex_contracts.subjects import rpc_logs, rpc_logs_follow
+from cortex_kit.broker import durable
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.handlers.log_follows import LogFollows
 from cortex_orchestrator.handlers.logs import read_logs
+from cortex_orchestrator.handlers.wake import Waker
 from cortex_orchestrator.ports import EngineRuntime
 
 log = get_logger()
@@ -30,6 +35,17 @@ def bind(broker: NatsBroker, runtime: EngineRuntime, node: NodeId) -> None:
             return RpcReply[LogsResultV1](error=RpcError(code="runtime_unreachable", message=str(error)))
 
     _ = logs
+
+
+def bind_demands(broker: NatsBroker, waker: Waker) -> None:
+    """Wake the models that requests came for; acknowledged once a start has begun."""
+
+    @durable(broker, ORCHESTRATOR_DEMANDED)
+    async def demanded(message: NatsMessage) -> None:
+        envelope = Envelope[ModelDemandedV1].model_validate_json(message.body)
+        await waker.demanded(envelope.data.model_id, envelope.time)
+
+    _ = demanded
 
 
 def bind_log_follows(

@@ -2,31 +2,35 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
 from cortex_contracts.base import ModelId, ReplicaId
-from cortex_contracts.documents import ModelDocumentV1
+from cortex_contracts.documents import EngineLoad, ModelDocumentV1
 from cortex_contracts.enums import ReplicaState
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.kv import Change
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.attempts import Attempt
-from cortex_orchestrator.domain.observed import Observed
+from cortex_orchestrator.domain.observed import Observed, Phase
 from cortex_orchestrator.domain.plan import (
-    Absences,
     Action,
     Adopt,
     Discard,
     Examine,
     Forget,
+    GiveUp,
     Launch,
     Reject,
     Retire,
     Situation,
     plan,
 )
-from cortex_orchestrator.domain.spec import ReplicaKey, wanted_replicas
+from cortex_orchestrator.handlers.demand import DemandBook
+from cortex_orchestrator.handlers.desire import Desire, Desired, Present
+from cortex_orchestrator.handlers.doubts import Doubts
+from cortex_orchestrator.handlers.health import Health, HealthBook, load_of
 from cortex_orchestrator.handlers.jobs import Jobs
 from cortex_orchestrator.handlers.report import Reporter
 from cortex_orchestrator.handlers.searches import Searches, identity_of_key
@@ -39,32 +43,40 @@ log = get_logger()
 
 FAILED_JOB_PAUSE_S = 1.0
 MIN_WAIT_S = 0.05
+DEFAULT_STARTUP_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the reconciler works with."""
+
+    specs: SpecSource
+    reporter: Reporter
+    jobs: Jobs
+    health: HealthBook
+    demand: DemandBook
 
 
 class Reconciler:
     """Level-triggered: every round starts from what is desired and what is there, never from what an event said."""
 
-    def __init__(
-        self,
-        world: World,
-        runtime: EngineRuntime,
-        specs: SpecSource,
-        reporter: Reporter,
-        jobs: Jobs,
-        timing: Timing,
-    ) -> None:
+    def __init__(self, world: World, runtime: EngineRuntime, parts: Parts, timing: Timing) -> None:
         self._world = world
         self._runtime = runtime
-        self._reporter = reporter
-        self._jobs = jobs
+        self._reporter = parts.reporter
+        self._jobs = parts.jobs
+        self._specs = parts.specs
+        self._health = parts.health
+        self._demand = parts.demand
         self._timing = timing
-        self._specs = specs
+        self._searches = Searches(parts.specs, parts.reporter, world.clock, parts.jobs.node, self.hint)
+        self._desire = Desire(parts.specs, lambda key, spec: "it is not known whether there is room for both")
+        self._doubts = Doubts(world, timing.absence_grace_s)
         self._hinted = asyncio.Event()
         self._attempts: dict[ReplicaId, Attempt] = {}
-        self._busy: set[ReplicaId] = set()
-        self._searches = Searches(specs, reporter, world.clock, jobs.node, self.hint)
-        self._absences = Absences()
-        self._deleted: frozenset[ModelId] = frozenset()
+        self._busy: dict[ReplicaId, Action] = {}
+        self._desired = Desired()
+        self._wakes_at: datetime | None = None
         self._problem: str | None = "no round has been made yet"
         self._acting = False
 
@@ -73,14 +85,13 @@ class Reconciler:
         self._hinted.set()
 
     def model_changed(self, change: Change[ModelDocumentV1]) -> None:
-        """A model document moved. A deletion that was seen happening is an order; a mere absence is not."""
-        if change.new is None and change.live:
-            self._deleted |= {ModelId(change.key)}
+        """A model document moved."""
+        self._doubts.model_changed(change)
         self.hint()
 
     def reconnected(self) -> None:
         """NATS is back: write everything again, and trust no absence that began before."""
-        self._absences = Absences()
+        self._doubts.reconnected()
         self._reporter.rewrite_all()
         self.hint()
 
@@ -91,10 +102,9 @@ class Reconciler:
         """Task: reconcile on every hint, and without one every `resync_s`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_runtime())
-            wake_at: datetime | None = None
             while True:
-                await self._wait(wake_at)
-                wake_at = await self._round(group)
+                await self._wait()
+                await self._round(group)
 
     async def _follow_runtime(self) -> None:
         while True:
@@ -105,10 +115,10 @@ class Reconciler:
                 log.warning("runtime_watch_failed", error=str(error))
             await asyncio.sleep(FAILED_JOB_PAUSE_S)
 
-    async def _wait(self, wake_at: datetime | None) -> None:
+    async def _wait(self) -> None:
         timeout = self._timing.resync_s
-        if wake_at is not None:
-            timeout = min(timeout, (wake_at - self._world.clock.now()).total_seconds())
+        if self._wakes_at is not None:
+            timeout = min(timeout, (self._wakes_at - self._world.clock.now()).total_seconds())
         try:
             # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with a hint.
             async with asyncio.timeout(max(MIN_WAIT_S, timeout)):
@@ -118,29 +128,35 @@ class Reconciler:
         finally:
             self._hinted.clear()
 
-    async def _round(self, group: asyncio.TaskGroup) -> datetime | None:
-        """One look at everything; returns when to look again for the sake of a backoff."""
+    async def _round(self, group: asyncio.TaskGroup) -> None:
+        """One look at everything."""
+        self._wakes_at = None
         if not self._may_act():
-            return None
+            return
         with RECONCILE_SECONDS.time():
             try:
                 observed = {seen.replica_id: seen for seen in await self._runtime.list_owned()}
             except TransientError as error:
                 self._set_problem(str(error))
-                return None
+                return
             self._set_problem(None)
             situation = self._situation(observed, group)
             made = plan(situation)
+            self._wake_by(made.wake_at)
             for action in made.actions:
                 self._execute(action, group)
             self._sweep(situation)
-        return made.wake_at
+
+    def _wake_by(self, moment: datetime | None) -> None:
+        moments = [one for one in (self._wakes_at, moment) if one is not None]
+        self._wakes_at = min(moments, default=None)
 
     def _may_act(self) -> bool:
         held = self._world.lease.held
         if self._acting and not held:
             self._reporter.clear()
             self._attempts.clear()
+            self._demand.clear()
         self._acting = held
         if not held:
             self._problem = "another orchestrator of this node holds the lease, or NATS has not been reached"
@@ -153,21 +169,40 @@ class Reconciler:
 
     def _situation(self, observed: Mapping[ReplicaId, Observed], group: asyncio.TaskGroup) -> Situation:
         now = self._world.clock.now()
-        keys = self._keys()
-        self._searches.begin(keys, frozenset(self._busy), group)
-        for attempt in self._attempts.keys() - keys.keys() - observed.keys():
+        health = self._health.look(observed, now)
+        self._desired = desired = self._look_at_desire(observed, health, now)
+        self._searches.begin(desired.keys, frozenset(self._busy), group)
+        for attempt in self._attempts.keys() - desired.keys.keys() - observed.keys():
             del self._attempts[attempt]
-        self._searches.report_waiting(keys, observed)
+        self._searches.report_waiting(desired.keys, observed)
         return Situation(
             now=now,
-            wanted=self._specs.wanted(keys),
+            wanted=desired.wanted,
             observed=observed,
             attempts=self._attempts,
             reported=frozenset(self._reporter.documents),
             started=frozenset(seen.replica_id for seen in observed.values() if self._is_reported(seen)),
             busy=frozenset(self._busy),
-            doubtful=self._doubtful(observed, now),
+            late=health.late,
+            farewells=desired.farewells,
+            doubtful=self._doubts.of(observed, now),
         )
+
+    def _look_at_desire(self, observed: Mapping[ReplicaId, Observed], health: Health, now: datetime) -> Desired:
+        leaving = frozenset(replica for replica, action in self._busy.items() if isinstance(action, Retire | Discard))
+        coming = {
+            replica: (action.spec.model_id, action.spec.ordinal)
+            for replica, action in self._busy.items()
+            if isinstance(action, Launch)
+        }
+        running: dict[ModelId, dict[ReplicaId, EngineLoad | None]] = {}
+        for replica, seen in observed.items():
+            if seen.phase is Phase.RUNNING and replica not in leaving:
+                running.setdefault(seen.identity.model_id, {})[replica] = load_of(self._world.verdicts, seen)
+        models = self._world.models.items
+        asleep, moment = self._demand.look(models, running, now)
+        self._wake_by(moment)
+        return self._desire.of(models, asleep, Present(observed, health.serving, leaving, coming))
 
     def _is_reported(self, seen: Observed) -> bool:
         document = self._reporter.documents.get(seen.replica_id)
@@ -178,24 +213,6 @@ class Reconciler:
             and document.endpoint == seen.endpoint
         )
 
-    def _keys(self) -> dict[ReplicaId, ReplicaKey]:
-        return wanted_replicas(self._world.models.items)
-
-    def _doubtful(self, observed: Mapping[ReplicaId, Observed], now: datetime) -> frozenset[ModelId] | None:
-        """An absent model proves nothing while the view is not live, and little right after a store was emptied."""
-        if not self._world.models.synced:
-            return None
-        present = self._world.models.items
-        absent = frozenset(
-            seen.identity.model_id for seen in observed.values() if seen.identity.model_id not in present
-        )
-        if not self._world.connected():
-            self._absences = Absences()
-            return absent
-        self._deleted &= absent
-        self._absences = self._absences.observe(absent - self._deleted, now)
-        return self._absences.doubtful(now, self._timing.absence_grace_s)
-
     def _execute(self, action: Action, group: asyncio.TaskGroup) -> None:
         match action:
             case Adopt():
@@ -205,29 +222,44 @@ class Reconciler:
                 self._attempts.pop(action.replica_id, None)
                 self._reporter.withdraw(action.replica_id)
             case Reject():
-                key = self._keys().get(action.replica_id)
+                key = self._desired.keys.get(action.replica_id)
                 if key is not None:
                     previous = self._attempts.get(action.replica_id)
                     self._attempts[action.replica_id] = self._jobs.reject(action, identity_of_key(key), previous)
             case Launch():
                 replica = action.spec.replica_id
-                self._begin(replica, self._jobs.launch(action, self._attempts.get(replica)), group)
+                self._begin(replica, action, self._jobs.launch(action, self._attempts.get(replica)), group)
+            case Retire() | Discard() | Examine() | GiveUp():
+                self._begin(action.observed.replica_id, action, self._job(action), group)
+            case _:
+                assert_never(action)
+
+    def _job(self, action: Retire | Discard | Examine | GiveUp) -> Coroutine[object, object, Attempt | None]:
+        seen = action.observed
+        model = self._world.models.items.get(seen.identity.model_id)
+        previous = self._attempts.get(seen.replica_id)
+        match action:
             case Retire():
-                model = self._world.models.items.get(action.observed.identity.model_id)
                 timeout = model.stop_timeout_s if model is not None else None
-                self._begin(action.observed.replica_id, self._jobs.retire(action, timeout), group)
+                return self._jobs.retire(action, timeout, has_served=self._health.has_served(seen))
             case Discard():
-                self._begin(action.observed.replica_id, self._jobs.discard(action), group)
+                return self._jobs.discard(action)
             case Examine():
-                replica = action.observed.replica_id
-                self._begin(replica, self._jobs.examine(action, self._attempts.get(replica)), group)
+                return self._jobs.examine(action, previous)
+            case GiveUp():
+                timeout = model.startup_timeout_s if model is not None else DEFAULT_STARTUP_S
+                return self._jobs.give_up(action, previous, timeout)
             case _:
                 assert_never(action)
 
     def _begin(
-        self, replica: ReplicaId, job: Coroutine[object, object, Attempt | None], group: asyncio.TaskGroup
+        self,
+        replica: ReplicaId,
+        action: Action,
+        job: Coroutine[object, object, Attempt | None],
+        group: asyncio.TaskGroup,
     ) -> None:
-        self._busy.add(replica)
+        self._busy[replica] = action
         group.create_task(self._attend(replica, job))
 
     async def _attend(self, replica: ReplicaId, job: Coroutine[object, object, Attempt | None]) -> None:
@@ -244,12 +276,12 @@ class Reconciler:
                 self._attempts[replica] = attempt
                 self._search_again(replica, attempt)
         finally:
-            self._busy.discard(replica)
+            self._busy.pop(replica, None)
             self.hint()
 
     def _search_again(self, replica: ReplicaId, attempt: Attempt) -> None:
         """After a launch that failed before the engine ran, the program may not be there any more."""
-        key = self._keys().get(replica)
+        key = self._desired.keys.get(replica)
         if key is not None and attempt.next_attempt_at is not None and attempt.incarnation is None:
             self._specs.forget(program_key(key.model))
 

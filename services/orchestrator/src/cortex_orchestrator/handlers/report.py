@@ -139,10 +139,11 @@ class Reporter:
             self._causes.gone(document.model_id, replica_id)
         self._mark(replica_id)
 
-    def loaded(self, replica_id: ReplicaId, load_seconds: float) -> None:
-        """Add to the replica's document how long it took from start to healthy."""
+    def loaded(self, replica_id: ReplicaId, spec_hash: str, load_seconds: float) -> None:
+        """Add to the replica's document how long this specification took from start to healthy."""
         document = self._documents.get(replica_id)
-        if document is not None and document.load_seconds is None:
+        is_about = document is not None and document.spec_hash == spec_hash
+        if document is not None and is_about and document.load_seconds is None:
             self._put(document.model_copy(update={"load_seconds": load_seconds}))
 
     def emit(self, event: Event, replica_id: ReplicaId, model_id: ModelId) -> None:

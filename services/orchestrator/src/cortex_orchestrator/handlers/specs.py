@@ -59,10 +59,6 @@ class SpecSource:
         self._searches: dict[ProgramKey, _Search] = {}
         self._backoff = BackoffPolicy(first_s=2.0)
 
-    def wanted(self, keys: Mapping[ReplicaId, ReplicaKey]) -> dict[ReplicaId, Wanted]:
-        """What is known of every replica now."""
-        return {replica: self._wanted(key) for replica, key in keys.items()}
-
     def missing(self, keys: Mapping[ReplicaId, ReplicaKey], now: datetime) -> frozenset[ProgramKey]:
         """Programs that have to be looked for now."""
         return frozenset(program_key(key.model) for key in keys.values() if self._is_due(program_key(key.model), now))
@@ -97,20 +93,23 @@ class SpecSource:
         search = self._searches.get(key)
         return search is None or (search.program is None and search.retry_at is not None and search.retry_at <= now)
 
-    def _wanted(self, key: ReplicaKey) -> Wanted:
+    def wanted(self, key: ReplicaKey, gpus: tuple[int, ...] | None = None) -> Wanted:
+        """What is known of a replica now; on these GPUs, unless its model names its own."""
         search = self._searches.get(program_key(key.model))
         if search is None:
             return Wanted()
         if search.program is None:
             return Wanted(problem=search.problem)
         try:
-            return Wanted(spec=build_spec(key, search.program, self._profile))
+            return Wanted(spec=build_spec(key, search.program, self._profile, gpus))
         except SpecError as error:
             return Wanted(problem=Problem(error.code, error.message))
 
 
-def build_spec(key: ReplicaKey, program: Program, profile: NodeProfile) -> ContainerSpec:
-    """The specification of one replica on one node.
+def build_spec(
+    key: ReplicaKey, program: Program, profile: NodeProfile, gpus: tuple[int, ...] | None = None
+) -> ContainerSpec:
+    """The specification of one replica on one node, on these GPUs unless the model names its own.
 
     Raises:
         SpecError: the model cannot be served as it is described.
@@ -126,7 +125,7 @@ def build_spec(key: ReplicaKey, program: Program, profile: NodeProfile) -> Conta
         program=program,
         command=command,
         mounts=profile.mounts + ((profile.hub_cache,) if command.hub_cache and profile.hub_cache else ()),
-        gpus=profile.gpus if model.placement == "auto" else model.placement,
+        gpus=(gpus or ()) if model.placement == "auto" else model.placement,
         memory_bytes=profile.memory_bytes,
         restart_generation=model.restart_generation,
         stop=engine.stop_policy(model.stop_timeout_s),

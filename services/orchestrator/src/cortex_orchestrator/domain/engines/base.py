@@ -30,6 +30,8 @@ class Engine:
     build: Callable[[BuildRequest], Command]
     stop_policy: Callable[[int], StopPolicy]
     """From the model's stop timeout in seconds."""
+    drains_itself: bool = False
+    """After SIGTERM it finishes the requests in flight; another one has to be idle first."""
     help: tuple[str, ...] = ("--help",)
     """Arguments of the executable that make it list every option."""
     must_ask: Callable[[Program], bool] = lambda _: True

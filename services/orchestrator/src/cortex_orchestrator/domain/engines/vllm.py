@@ -273,4 +273,4 @@ def must_ask(program: Program) -> bool:
     return version_of(program) != VERSION
 
 
-ENGINE = Engine(EngineType.VLLM, "vllm", False, build, stop_policy, ("serve", "--help=all"), must_ask)
+ENGINE = Engine(EngineType.VLLM, "vllm", False, build, stop_policy, True, ("serve", "--help=all"), must_ask)
