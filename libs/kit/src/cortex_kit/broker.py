@@ -181,9 +181,9 @@ async def run_broker(broker: NatsBroker, bus: Bus, consumers: Sequence[ConsumerS
 
     bus.on_reconnect(on_reconnect)
     await bus.wait_provisioned(consumers=consumers)
-    await broker.start()
-    log.info("broker_started", consumers=[spec.durable for spec in consumers])
     try:
+        await broker.start()
+        log.info("broker_started", consumers=[spec.durable for spec in consumers])
         while True:
             await reconnected.wait()
             reconnected.clear()

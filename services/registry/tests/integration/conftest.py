@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import nats
 import pytest
+import uvicorn
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import SecretStr
@@ -38,6 +39,8 @@ class Registry:
     settings: Settings
     client: httpx.AsyncClient
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    app: Any = None
+    drain: Callable[[], Any] = field(default=lambda: None)
 
     async def ready(self, timeout: float = 15.0) -> None:
         """Wait until /readyz says so."""
@@ -120,7 +123,7 @@ async def run_registry(settings: Settings) -> AsyncGenerator[Registry]:
         transport = httpx.ASGITransport(app=service.http, raise_app_exceptions=False)
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://registry", headers=headers) as client:
-            registry = Registry(settings, client)
+            registry = Registry(settings, client, app=service.http, drain=service.drain)
             registry.tasks = [asyncio.ensure_future(task()) for task in service.tasks.values()]
             try:
                 yield registry
@@ -134,6 +137,27 @@ def start_registry(
 ) -> Callable[..., AbstractAsyncContextManager[Registry]]:
     """`async with start_registry(**settings) as registry`."""
     return lambda **changes: run_registry(make_settings(**changes))
+
+
+@asynccontextmanager
+async def listening(registry: Registry) -> AsyncGenerator[str]:
+    """The registry behind a real HTTP server, for what is more than one answer; yields its address."""
+    config = uvicorn.Config(registry.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    listener = config.bind_socket()
+    serving = asyncio.ensure_future(server._serve([listener]))
+    try:
+        await eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractAsyncContextManager[str]]:
+    """`async with serve(registry) as url`."""
+    return listening
 
 
 @pytest.fixture

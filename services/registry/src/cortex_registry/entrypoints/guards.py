@@ -5,6 +5,7 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -25,6 +26,8 @@ from cortex_registry.errors import UnavailableError
 log = get_logger()
 REQUEST_ID = "cortex.request_id"
 IDENTITY = "cortex.identity"
+REAUTHENTICATE = "cortex.reauthenticate"
+"""Finds out once more who sends a request that takes long."""
 ADMIN = "/admin"
 _REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
@@ -133,6 +136,7 @@ class Authentication:
             await _unauthorized()(scope, receive, send)
             return
         scope[IDENTITY] = identity
+        scope[REAUTHENTICATE] = partial(self._identify, Headers(scope=scope), scope["method"])
         await self._app(scope, receive, send)
 
     async def _identify(self, headers: Headers, method: str) -> Identity | None:

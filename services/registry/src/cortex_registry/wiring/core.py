@@ -68,6 +68,8 @@ class Part:
     authenticators: tuple[Authenticator, ...] = ()
     public: frozenset[tuple[str, str]] = frozenset()
     """(method, path) pairs that need no sign-in."""
+    drain: tuple[Task, ...] = ()
+    """Called first when the service stops: ends answers that would never end by themselves."""
 
 
 def new_views(bus: Bus) -> Views:
