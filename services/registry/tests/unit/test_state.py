@@ -7,6 +7,7 @@ import pytest
 
 from cortex_contracts.base import ModelId, NodeId, replica_id
 from cortex_contracts.documents import ModelDocumentV1, PullProgress, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.enums import Lifecycle
 from cortex_registry.domain.state import project
 
 MODEL = ModelId("01890000-0000-7000-8000-000000000001")
@@ -71,7 +72,12 @@ SITUATIONS: list[tuple[str, ModelDocumentV1, list[ReplicaDocumentV1], list[Verdi
     ("zero wanted, one drains", model("running", 0), [R(0, "draining")], [], "stopping", "1 replica still", 10),
     ("nobody acted yet", model(), [], [], "starting", "waiting for the orchestrator", 0),
     ("only another model's", model(), [R(0, "started", model_id="x")], [], "starting", "waiting", 0),
-    ("only a surplus one", model(), [R(1, "started")], [V(1, "healthy")], "starting", "waiting", 0),
+    ("another ordinal", model(), [R(1, "started")], [V(1, "healthy")], "running", "1 replica healthy", 20),
+    ("its successor loads", model(), [R(0, "started"), R(1, "started")], [V(0, "healthy"), V(1, "loading")], "running",
+     "1 replica healthy", 20),
+    ("its predecessor drains", model(), [R(0, "draining"), R(1, "started")], [V(1, "healthy")], "running",
+     "1 replica healthy", 20),
+    ("sleeps", model().model_copy(update={"lifecycle": Lifecycle.ON_DEMAND}), [], [], "stopped", "asleep", 0),
     ("pulls", model(), [R(0, "pulling")], [], "pulling", "pulled", 10),
     (
         "pulls, known size",

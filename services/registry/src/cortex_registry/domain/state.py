@@ -8,7 +8,7 @@ from typing import assert_never
 
 from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
-from cortex_contracts.enums import DesiredState, ModelState, ReplicaState, Verdict
+from cortex_contracts.enums import DesiredState, Lifecycle, ModelState, ReplicaState, Verdict
 from cortex_contracts.external import external_replicas
 from cortex_registry.domain.outbox import Cause
 
@@ -49,6 +49,16 @@ _PROGRESS = (
     (_Stage.PULLING, ModelState.PULLING),
     (_Stage.ABSENT, ModelState.STARTING),
 )
+_PREFERENCE = (
+    _Stage.SERVING,
+    _Stage.UNHEALTHY,
+    _Stage.FAILED,
+    _Stage.LOADING,
+    _Stage.STARTING,
+    _Stage.PULLING,
+    _Stage.ABSENT,
+)
+"""Which replicas count when there are more than asked for."""
 _GONE = (ReplicaState.STOPPED, ReplicaState.FAILED)
 
 
@@ -72,8 +82,14 @@ def project(
     if model.desired_state is DesiredState.STOPPED or wanted == 0:
         return _project_stopped(model, own, desired_since)
     by_id = {verdict.replica_id: verdict for verdict in verdicts}
-    by_ordinal = {replica.ordinal: replica for replica in own}
-    seen = [_look(by_ordinal.get(ordinal), by_id) for ordinal in range(wanted)]
+    if not own and model.lifecycle is Lifecycle.ON_DEMAND:
+        return Projected(ModelState.STOPPED, "asleep: the next request starts it", desired_since)
+    # While a change rolls out there is one replica more, and afterwards ordinals need not begin at 0.
+    looks = sorted(
+        (_look(replica, by_id) for replica in sorted(own, key=lambda one: one.ordinal)),
+        key=lambda one: _PREFERENCE.index(one.stage),
+    )
+    seen = [*looks, *(_look(None, by_id) for _ in range(wanted))][:wanted]
     return _project_running(seen, desired_since)
 
 

@@ -75,7 +75,7 @@ class ModelRuntime:
     async def logs(self, reference: str, *, ordinal: int, tail: int) -> LogsResultV1:
         """The last lines of one replica's engine; raises DomainError 404 `replica_not_found`."""
         replica = await self._replica(reference, ordinal)
-        return await self._logs.tail(replica.node, replica.model_id, ordinal, tail)
+        return await self._logs.tail(replica.node, replica.model_id, replica.ordinal, tail)
 
     async def replica(self, reference: str, ordinal: int) -> ReplicaDocumentV1:
         """What was observed of one replica; raises DomainError 404 `replica_not_found`."""
@@ -87,7 +87,7 @@ class ModelRuntime:
         The caller closes it (`contextlib.aclosing`).
         """
         replica = await self._replica(reference, ordinal)
-        chunks = self._operations.follow(replica.node, replica.model_id, ordinal, tail)
+        chunks = self._operations.follow(replica.node, replica.model_id, replica.ordinal, tail)
         first = await anext(chunks)
         return _after(first, chunks)
 
@@ -133,6 +133,8 @@ class ModelRuntime:
         model = await self._editor.find(reference)
         replicas = [status.replica for status in self._observation.replicas_of(model.id)]
         replica = next((replica for replica in replicas if replica.ordinal == ordinal), None)
+        if replica is None and ordinal == 0 and replicas:
+            replica = replicas[0]  # after a rolling change ordinals need not begin at 0
         if replica is None:
             message = f"{model.document.served_model_name} has no replica {ordinal}: nothing has run yet."
             raise DomainError("replica_not_found", message, status=404)
