@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from faststream.nats import NatsBroker
 
-from cortex_contracts.streams import DEAD_LETTERS, REGISTRY_USAGE
+from cortex_contracts.streams import DEAD_LETTERS, REGISTRY_EVENTS, REGISTRY_USAGE
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
 from cortex_kit.dead_letters import attach_dead_letters
@@ -52,8 +52,8 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         yield Service(
             name="registry",
             http=http,
-            tasks=_tasks(core,
-            parts),
+            tasks=_tasks(core, parts),
+            drain=lambda: _drain(parts),
             uvicorn_options={"proxy_headers": False},  # by uvicorn's own rules; ours are the settings'
         )
     finally:
@@ -95,11 +95,11 @@ def _parts(core: Core) -> Sequence[Part]:
     models, keys = model_service(core), key_service(core)
     return (
         identity_part(core),
+        events_part(core),  # before the models, whose path of a reference takes everything below
+        upstreams_part(core),  # as the events: models/registry
         models_part(core, models),
-        upstreams_part(core),
         keys_part(keys),
         usage_part(core),
-        events_part(core),
         system_part(core, models, keys),
     )
 
@@ -120,12 +120,18 @@ def _tasks(core: Core, parts: Sequence[Part]) -> Mapping[str, Task]:
     }
 
 
+async def _drain(parts: Sequence[Part]) -> None:
+    for part in parts:
+        for end in part.drain:
+            await end()
+
+
 async def _consume(broker: NatsBroker, bus: Bus, fed: Mapping[str, Task]) -> None:
     """What the consumers feed outlives the broker, which waits for the messages it has handed over."""
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(_run(task), name=name) for name, task in fed.items()]
         try:
-            await run_broker(broker, bus, [REGISTRY_USAGE, DEAD_LETTERS])
+            await run_broker(broker, bus, [REGISTRY_USAGE, REGISTRY_EVENTS, DEAD_LETTERS])
         finally:
             for task in running:
                 task.cancel()
