@@ -12,6 +12,11 @@ from cortex_kit.settings import ServiceSettings
 EngineName = Literal["vllm", "llamacpp"]
 
 
+def _plain(name: str) -> AliasChoices:
+    """A variable whose name has no prefix."""
+    return AliasChoices(name, name.lower())
+
+
 class Settings(ServiceSettings, service="registry"):
     """Every knob of the registry; shared values (NATS, secret key, models directory, logs) come from the base."""
 
@@ -129,7 +134,22 @@ class Settings(ServiceSettings, service="registry"):
     nats_replicas: int = Field(default=1, ge=1, le=5)
     """Copies of each stream and bucket in a NATS cluster."""
 
-    @field_validator("engines", "allowed_origins", "trusted_proxies", mode="before")
+    vllm_gen_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), validation_alias=_plain("VLLM_GEN_URLS"))
+    """Endpoints that others run, comma-separated base URLs; registered at the start, see docs/upstreams.md."""
+    vllm_emb_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), validation_alias=_plain("VLLM_EMB_URLS"))
+    llamacpp_gen_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), validation_alias=_plain("LLAMACPP_GEN_URLS")
+    )
+
+    @field_validator(
+        "engines",
+        "allowed_origins",
+        "trusted_proxies",
+        "vllm_gen_urls",
+        "vllm_emb_urls",
+        "llamacpp_gen_urls",
+        mode="before",
+    )
     @classmethod
     def split_engines(cls, value: object) -> object:
         """`vllm,llamacpp` -> a tuple; the same for other lists."""
