@@ -141,6 +141,7 @@ def new_broker(url: SecretStr, *, name: str) -> NatsBroker:
         logger=None,
     )
     broker.context.set_global("broker", broker)
+    broker.context.set_global("inbox_prefix", inbox_prefix(user) + b".")
     broker.context.set_global("closed_guard", guard)
     return broker
 
@@ -164,6 +165,7 @@ def durable(broker: NatsBroker, spec: ConsumerSpec, *, concurrency: int = 10) ->
                 max_ack_pending=spec.max_ack_pending,
             ),
             pull_sub=PullSub(batch_size=concurrency),
+            inbox_prefix=cast(bytes, broker.context.get("inbox_prefix")),
         ),
     )
 
