@@ -1,4 +1,5 @@
-"""`python -m cortex_registry` serves; `migrate [--check]` brings the database up to date; `openapi` prints the API."""
+"""`python -m cortex_registry` serves; `migrate [--check]` brings the database up to date; `bootstrap-owner` makes the
+first administrator; `openapi` prints the API."""
 
 import argparse
 import asyncio
@@ -17,6 +18,12 @@ def main() -> None:
     migrate.add_argument("--check", action="store_true", help="change nothing; exit with 1 unless all are applied")
     migrate.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for Postgres")
     commands.add_parser("openapi", help="print the OpenAPI description; needs no server and no settings")
+    owner = commands.add_parser("bootstrap-owner", help="make the first administrator; prints a one-time password once")
+    owner.add_argument("--username", default="owner")
+    owner.add_argument("--org", default="default", metavar="NAME", help="name of their organisation")
+    owner.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for Postgres")
+    reseal = commands.add_parser("reseal", help="seal every stored secret with the present CORTEX_SECRET_KEY")
+    reseal.add_argument("--check", action="store_true", help="change nothing; exit with 1 unless all are")
     arguments = parser.parse_args()
     if arguments.command == "openapi":
         from cortex_registry.openapi import render_openapi  # noqa: PLC0415 - imports the whole application
@@ -29,10 +36,55 @@ def main() -> None:
         done = asyncio.run(run_migrations(settings.database_url, only_check=arguments.check, wait_s=arguments.wait))
         get_logger().debug("migrate_finished", succeeded=done)
         sys.exit(0 if done else 1)
+    if arguments.command == "reseal":
+        sys.exit(_reseal(only_check=arguments.check))
+    if arguments.command == "bootstrap-owner":
+        sys.exit(_bootstrap(arguments.username, arguments.org, arguments.wait))
     from cortex_kit.runner import run  # noqa: PLC0415 - `migrate` is on the way of every start and needs none of it
     from cortex_registry.app import build  # noqa: PLC0415 - as above
 
     run(Settings(), build)  # pyright: ignore[reportCallIssue] - read from the environment
+
+
+def _bootstrap(username: str, org: str, wait_s: float) -> int:
+    """The password goes to standard output and nowhere else; refusals to standard error."""
+    from cortex_kit.errors import CortexError, DomainError  # noqa: PLC0415 - only this command needs them
+    from cortex_registry.domain.users import normal_name, normal_username  # noqa: PLC0415 - as above
+    from cortex_registry.wiring.bootstrap import bootstrap_owner  # noqa: PLC0415 - as above
+
+    settings = MigrationSettings()  # pyright: ignore[reportCallIssue] - read from the environment
+    configure_logging("registry", "bootstrap-owner", settings.log_level, settings.log_format)
+    try:
+        made = bootstrap_owner(settings, normal_username(username), normal_name(org), wait_s=wait_s)
+        owner = asyncio.run(made)
+    except (CortexError, ValueError) as error:
+        code = f" [{error.code}]" if isinstance(error, DomainError) else ""
+        sys.stderr.write(f"{error}{code}\n")
+        return 1
+    sys.stdout.write(f"user name: {owner.user.username}\none-time password: {owner.password}\n")
+    return 0
+
+
+def _reseal(*, only_check: bool) -> int:
+    """Counts go to standard output, refusals to standard error."""
+    from cortex_kit.errors import CortexError  # noqa: PLC0415 - only this command needs it
+    from cortex_registry.adapters.reseal import reseal_all  # noqa: PLC0415 - as above
+    from cortex_registry.settings import ResealSettings  # noqa: PLC0415 - as above
+
+    settings = ResealSettings()  # pyright: ignore[reportCallIssue] - read from the environment
+    configure_logging("registry", "reseal", settings.log_level, settings.log_format)
+    try:
+        done = asyncio.run(
+            reseal_all(settings.database_url, settings.secret_key, settings.secret_keys_old, only_check=only_check)
+        )
+    except CortexError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    left = sum(done.values())
+    for place, count in sorted(done.items()):
+        sys.stdout.write(f"{place}: {count}\n")
+    sys.stdout.write(f"{left} secrets {'wait to be' if only_check else 'were'} sealed with the present key\n")
+    return 1 if only_check and left else 0
 
 
 if __name__ == "__main__":

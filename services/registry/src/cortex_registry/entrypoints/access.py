@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from cortex_kit.errors import DomainError
 from cortex_registry.domain.identity import Caller, Identity, Right
@@ -28,16 +29,20 @@ class Routes:
     def add(self, method: str, path: str, endpoint: Callable[..., Any], right: Right, **options: Any) -> None:
         """Add `METHOD /admin<path>`; `options` are those of APIRouter.add_api_route."""
         extra: dict[str, Any] = {**options.pop("openapi_extra", {}), RIGHT: right.value}
-        dependencies: Sequence[Any] = [*options.pop("dependencies", []), Depends(requires(right))]
+        dependencies: Sequence[Any] = [*options.pop("dependencies", []), Depends(Requires(right))]
         self.router.add_api_route(
             path, endpoint, methods=[method], openapi_extra=extra, dependencies=dependencies, **options
         )
 
 
-def requires(right: Right) -> Callable[[Request], None]:
+@dataclass(frozen=True, slots=True)
+class Requires:
     """A dependency that refuses whoever lacks `right` with 403 `forbidden`."""
 
-    def check(request: Request) -> None:
+    right: Right
+
+    async def __call__(self, request: Request) -> None:
+        right = self.right
         if right is Right.PUBLIC:
             return
         identity = identity_of(request)
@@ -46,8 +51,6 @@ def requires(right: Right) -> Callable[[Request], None]:
         if not identity.may(right):
             message = f"A {identity.role} may not do this: it takes the right {right.value}."
             raise DomainError("forbidden", message, status=403, details={"right": right.value})
-
-    return check
 
 
 def identity_of(request: Request) -> Identity:
@@ -69,17 +72,27 @@ IdentityOf = Annotated[Identity, Depends(identity_of)]
 
 
 def check_rights(app: FastAPI) -> None:
-    """Refuse an application with a route below /admin that declares no right.
+    """Refuse an application with a route below /admin, of whatever kind, that does not ask for the right it declares.
 
     Raises:
         RuntimeError: naming the routes.
     """
     missing = [
-        route.path
-        for route in app.routes
-        if isinstance(route, APIRoute)
-        and route.path.startswith(ADMIN)
-        and (route.openapi_extra or {}).get(RIGHT) not in set(Right)
+        str(context.path)
+        for context in iter_route_contexts(app.routes)
+        if (context.path is None or context.path.startswith(ADMIN))
+        and context.path != app.openapi_url
+        and _asked_right(context) is None
     ]
     if missing:
         raise RuntimeError(f"routes without a declared right: {', '.join(missing)}")
+
+
+def _asked_right(context: RouteContext) -> Right | None:
+    """The right that a route declares and asks for; None when it does not do both."""
+    route = context.original_route
+    if not isinstance(route, APIRoute):
+        return None
+    asked = [one.call.right for one in route.dependant.dependencies if isinstance(one.call, Requires)]
+    declared = (route.openapi_extra or {}).get(RIGHT)
+    return asked[0] if len(asked) == 1 and declared == asked[0].value else None

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cortex_contracts.events import (
     OrgCreatedV1,
@@ -45,7 +45,7 @@ class Owner:
 
     user: User
     org: Org
-    password: str
+    password: str = field(repr=False)
 
 
 class UserService:

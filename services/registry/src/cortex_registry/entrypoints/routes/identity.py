@@ -65,7 +65,7 @@ class AuthRoutes:
         self._always_secure = always_secure
 
     def router(self) -> APIRouter:
-        routes = Routes("identity")
+        routes = Routes("auth")
         routes.add("POST", LOGIN, self.login, Right.PUBLIC)
         routes.add("POST", "/auth/logout", self.logout, Right.SELF, status_code=204)
         routes.add("GET", "/auth/me", self.me, Right.SELF)
@@ -128,7 +128,7 @@ class TokenRoutes:
         self._service = service
 
     def router(self) -> APIRouter:
-        routes = Routes("identity")
+        routes = Routes("auth")
         routes.add("POST", "/me/tokens", self.create, Right.SELF, status_code=201)
         routes.add("GET", "/me/tokens", self.list_own, Right.SELF)
         routes.add("DELETE", "/me/tokens/{token_id}", self.revoke, Right.SELF, status_code=204)
@@ -156,7 +156,7 @@ class OwnerRoutes:
         self._service = service
 
     def router(self) -> APIRouter:
-        routes = Routes("identity")
+        routes = Routes("users")
         routes.add("POST", "/bootstrap-owner", self.bootstrap, Right.USERS_WRITE, status_code=201)
         return routes.router
 

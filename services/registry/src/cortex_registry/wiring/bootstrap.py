@@ -1,0 +1,48 @@
+"""`python -m cortex_registry bootstrap-owner`: the first administrator without a running service."""
+
+import asyncio
+
+from cortex_kit.clock import SystemClock
+from cortex_registry.adapters.identity_passwords import ArgonPasswords, HashCost
+from cortex_registry.adapters.identity_users import PostgresUsers
+from cortex_registry.adapters.postgres import Database
+from cortex_registry.domain.identity import ROOT, Caller, Role
+from cortex_registry.domain.users import UserSpecification
+from cortex_registry.errors import DatabaseUnavailableError
+from cortex_registry.handlers.identity_users import Owner, UserService
+from cortex_registry.settings import MigrationSettings
+
+_COST = HashCost(time_cost=3, memory_kib=65536, parallelism=4, at_once=1)
+"""A service with other settings hashes anew at the first sign-in."""
+_POLL_S = 0.05
+
+
+async def bootstrap_owner(settings: MigrationSettings, username: str, org: str, *, wait_s: float) -> Owner:
+    """Make the first administrator in the database of the settings.
+
+    Raises:
+        DomainError: 409 `owner_exists`, `username_taken`.
+        DatabaseUnavailableError: Postgres does not answer within `wait_s`.
+        SchemaError: the migrations are missing.
+    """
+    database = Database(settings.database_url, size=2, acquire_timeout_s=5.0, command_timeout_s=10.0)
+    await database.open()
+    watch = asyncio.create_task(database.run())
+    try:
+        await _reachable(database, watch, wait_s)
+        service = UserService(PostgresUsers(database), ArgonPasswords(_COST), clock=SystemClock(), forget=lambda: None)
+        specification = UserSpecification(username=username, role=Role.ADMIN)
+        return await service.bootstrap(specification, org, Caller(ROOT))
+    finally:
+        watch.cancel()
+        await database.close()
+
+
+async def _reachable(database: Database, watch: "asyncio.Task[None]", wait_s: float) -> None:
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while (reason := database.readiness()) is not None:
+        if watch.done():
+            await watch
+        if asyncio.get_running_loop().time() >= deadline:
+            raise DatabaseUnavailableError(reason)
+        await asyncio.sleep(_POLL_S)
