@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_KEY = 32
@@ -13,6 +13,20 @@ MIN_SECRET_KEY = 32
 
 def _shared(name: str) -> AliasChoices:
     return AliasChoices(f"CORTEX_{name}", name.lower())
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _long(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if any(len(key.get_secret_value()) < MIN_SECRET_KEY for key in keys):
+        raise ValueError(f"each of CORTEX_SECRET_KEYS_OLD has at least {MIN_SECRET_KEY} characters")
+    return keys
+
+
+OldKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_long)]
+"""Keys of before, comma-separated in the environment."""
 
 
 class ServiceSettings(BaseSettings):
@@ -26,9 +40,7 @@ class ServiceSettings(BaseSettings):
 
     nats_url: SecretStr = Field(validation_alias=_shared("NATS_URL"))
     secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias=_shared("SECRET_KEY"))
-    secret_keys_old: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), validation_alias=_shared("SECRET_KEYS_OLD")
-    )
+    secret_keys_old: OldKeys = Field(default=(), validation_alias=_shared("SECRET_KEYS_OLD"))
     """Keys of before, comma-separated: they open what they have sealed, and seal nothing (docs: secrets)."""
     models_dir: Path | None = Field(default=None, validation_alias=_shared("MODELS_DIR"))
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -39,18 +51,6 @@ class ServiceSettings(BaseSettings):
     port: int = Field(ge=0, le=65535)
     instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     shutdown_timeout_s: float = Field(default=30.0, gt=0)
-
-    @field_validator("secret_keys_old", mode="before")
-    @classmethod
-    def _split_keys(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @field_validator("secret_keys_old")
-    @classmethod
-    def _long_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(key.get_secret_value()) < MIN_SECRET_KEY for key in value):
-            raise ValueError(f"each of CORTEX_SECRET_KEYS_OLD has at least {MIN_SECRET_KEY} characters")
-        return value
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, service: str | None = None, **kwargs: Any) -> None:

@@ -7,7 +7,8 @@ from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_valida
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cortex_contracts.streams import DAY, MIB
-from cortex_kit.settings import ServiceSettings
+from cortex_kit.settings import MIN_SECRET_KEY, OldKeys, ServiceSettings
+from cortex_registry.domain.keys import Scope
 
 EngineName = Literal["vllm", "llamacpp"]
 
@@ -47,6 +48,18 @@ class Settings(ServiceSettings, service="registry"):
     """Whether `models/hf-config` may ask the Hugging Face Hub; off, only folders of the models directory are read."""
     hub_url: str = "https://huggingface.co"
     hub_timeout_s: float = Field(default=10.0, gt=0)
+
+    self_keys: int = Field(default=10, ge=0, le=1000)
+    """How many keys users may make for themselves; 0: none."""
+    self_key_scopes: Annotated[tuple[Scope, ...], NoDecode] = ("*",)
+    """What such keys may open, comma-separated."""
+    self_key_days: int = Field(default=90, ge=0, le=36_500)
+    """After how many days such keys expire at the latest; 0: never."""
+    self_key_requests_per_minute: int | None = Field(default=None, ge=1)
+    """What such a key gets, and the most it may ask for; the same for the next three."""
+    self_key_tokens_per_minute: int | None = Field(default=None, ge=1)
+    self_key_max_concurrent_streams: int | None = Field(default=None, ge=1)
+    self_key_tokens_per_month: int | None = Field(default=None, ge=1)
 
     usage_batch_size: int = Field(default=200, ge=1, le=1000)
     usage_batch_wait_s: float = Field(default=0.05, gt=0, le=5)
@@ -143,6 +156,7 @@ class Settings(ServiceSettings, service="registry"):
 
     @field_validator(
         "engines",
+        "self_key_scopes",
         "allowed_origins",
         "trusted_proxies",
         "vllm_gen_urls",
@@ -164,3 +178,10 @@ class MigrationSettings(BaseSettings):
     database_url: SecretStr = Field(validation_alias="CORTEX_REGISTRY_DATABASE_URL")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+
+
+class ResealSettings(MigrationSettings):
+    """What `python -m cortex_registry reseal` needs."""
+
+    secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias="CORTEX_SECRET_KEY")
+    secret_keys_old: OldKeys = Field(default=(), validation_alias="CORTEX_SECRET_KEYS_OLD")

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -51,9 +52,17 @@ class Earlier:
 class PostgresIdempotency:
     """Keys of creates. Every method but `run` raises DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, secret_key: SecretStr, *, crashed_after_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        secret_key: SecretStr,
+        old: Sequence[SecretStr] = (),
+        *,
+        crashed_after_s: float = 60.0,
+    ) -> None:
         self._database = database
         self._secret_key = secret_key
+        self._old = tuple(old)
         self._crashed_after_s = crashed_after_s
 
     @property
@@ -104,7 +113,7 @@ class PostgresIdempotency:
     def _opened(self, sealed: str) -> Answer | None:
         """The answer; None once it was sealed with a key that is gone."""
         try:
-            return _decoded(unseal(self._secret_key, sealed))
+            return _decoded(unseal(self._secret_key, sealed, self._old))
         except PermanentError:
             return None
 

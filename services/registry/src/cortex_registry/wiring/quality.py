@@ -6,7 +6,7 @@ from cortex_registry.wiring.core import Core, Part
 
 def idempotency_store(core: Core) -> PostgresIdempotency:
     """Where answers to creates are kept."""
-    return PostgresIdempotency(core.database, core.settings.secret_key)
+    return PostgresIdempotency(core.database, core.settings.secret_key, core.settings.secret_keys_old)
 
 
 def quality_part(store: PostgresIdempotency) -> Part:
