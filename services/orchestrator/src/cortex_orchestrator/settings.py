@@ -18,7 +18,7 @@ class Settings(ServiceSettings, service="orchestrator"):
     """Read once in `__main__`."""
 
     port: int = Field(default=8082, ge=0, le=65535)
-    runtime: Literal["process", "docker"] = "process"
+    runtime: Literal["process", "docker", "swarm"] = "process"
     node: str = Field(default_factory=socket.gethostname)
     """Name of this node: part of KV keys and of a NATS subject."""
 
@@ -37,7 +37,8 @@ class Settings(ServiceSettings, service="orchestrator"):
     vllm_image: str = "vllm/vllm-openai:v0.32.0"
     docker_network: str = "cortex-engines"
     docker_publish: bool = True
-    """True: engines are reached on 127.0.0.1 of this host. False: by name on the private network."""
+    """True: engines are reached on 127.0.0.1 of this host. False: by name on the private network.
+    Swarm knows no port on 127.0.0.1 alone and does not heed this: see swarm_publish."""
     docker_internal: bool | None = None
     """Whether the private network, when it has to be created, has no way out: no port can be published then, and no
     engine downloads a model. None: only when offline and nothing is published."""
@@ -45,6 +46,12 @@ class Settings(ServiceSettings, service="orchestrator"):
     """Docker runtime: host devices that every engine gets, such as ["/dev/dri"] for Vulkan on AMD and Intel GPUs."""
     docker_device_groups: tuple[str, ...] = ()
     """Docker runtime: ids of the groups that own those devices, such as those of `render` and `video`."""
+    swarm_node: str | None = None
+    """Swarm runtime: id or host name of the swarm node that runs the engines; without it the one we talk to."""
+    swarm_publish: bool = False
+    """Swarm runtime: also publish every engine's port, on ALL interfaces of its node. Only behind a firewall."""
+    swarm_gpu_resource: str | None = None
+    """Swarm runtime: generic resource to reserve, one for each GPU, as configured in the nodes' Docker engines."""
     offline: bool = Field(default=False, validation_alias=AliasChoices("CORTEX_OFFLINE", "offline"))
     """CORTEX_OFFLINE, shared: never pull an image."""
     pull_timeout_s: float = Field(default=3600.0, gt=0)
@@ -86,8 +93,10 @@ class Settings(ServiceSettings, service="orchestrator"):
         return value
 
     @model_validator(mode="after")
-    def _internal_networks_publish_nothing(self) -> Self:
-        if self.docker_internal and self.docker_publish:
+    def _goes_together(self) -> Self:
+        if self.runtime == "swarm" and self.docker_devices:
+            raise ValueError("Swarm services take no host devices: leave docker_devices empty")
+        if self.runtime != "swarm" and self.docker_internal and self.docker_publish:
             raise ValueError(
                 "an internal network publishes no port: set docker_publish to false or leave one of the two"
             )

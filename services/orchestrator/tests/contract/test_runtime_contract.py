@@ -1,4 +1,4 @@
-"""One suite for every EngineRuntime: what the port promises holds on the fake, on processes and in containers."""
+"""One suite for every EngineRuntime: the port's promises hold on the fake, on processes, in containers and in Swarm."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +15,8 @@ from cortex_orchestrator.adapters.docker_engine import DockerEngine
 from cortex_orchestrator.adapters.docker_mapping import DockerPlace
 from cortex_orchestrator.adapters.docker_runtime import DockerRuntime
 from cortex_orchestrator.adapters.process_runtime import ProcessRuntime
+from cortex_orchestrator.adapters.swarm_mapping import SwarmPlace
+from cortex_orchestrator.adapters.swarm_runtime import SwarmRuntime
 from cortex_orchestrator.domain.observed import Observed, Phase
 from cortex_orchestrator.domain.spec import ContainerSpec, Program, StopPolicy
 from cortex_orchestrator.ports import EngineRuntime
@@ -38,6 +40,7 @@ class Bench:
         "fake",
         pytest.param("process", marks=pytest.mark.integration),
         pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("swarm", marks=pytest.mark.docker),
     ]
 )
 async def bench(
@@ -56,6 +59,18 @@ async def bench(
                 "process",
                 lambda mode="serve", **changes: make_spec(mode, program=python, **changes),
                 lambda: ProcessRuntime(tmp_path / "state", process_environment, watch_s=0.1, log_bytes=64 * 1024),
+                True,
+            )
+            yield bench
+            await _clean(bench)
+        case "swarm":
+            request.getfixturevalue("swarm_required")
+            node = f"contract-{uuid7()[-8:]}"
+            swarm = SwarmPlace("cortex-swarm-test", node, publish=True)
+            bench = Bench(
+                "swarm",
+                lambda mode="serve", **changes: make_spec(mode, node=node, **changes),
+                lambda: SwarmRuntime(DockerEngine(), swarm),
                 True,
             )
             yield bench

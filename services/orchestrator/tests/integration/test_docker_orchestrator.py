@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import docker
@@ -18,27 +17,15 @@ from cortex_orchestrator.domain.engines import ENGINES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
-IMAGE = "cortex/llamacpp-server:test"
-DOCKERFILE_FOLDER = Path(__file__).parents[4] / "images" / "llamacpp-server"
-
-
-@pytest.fixture(scope="session")
-def image(docker_engine_required: None) -> str:
-    """Built once a session; the layers are cached by the engine."""
-    client = docker.from_env(timeout=600)
-    client.images.build(path=str(DOCKERFILE_FOLDER), tag=IMAGE, rm=True, buildargs={"GPU_DRIVERS": ""})
-    client.close()
-    return IMAGE
-
 
 @pytest.fixture
-def containers(image: str, cluster: Any) -> Iterator[Any]:
+def containers(llama_image: str, cluster: Any) -> Iterator[Any]:
     """Point the cluster at Docker; gives a function that lists this test's containers."""
     node = f"docker-{uuid7()[-8:]}"
     cluster.extra |= {
         "CORTEX_ORCHESTRATOR_RUNTIME": "docker",
         "CORTEX_ORCHESTRATOR_NODE": node,
-        "CORTEX_ORCHESTRATOR_LLAMACPP_IMAGE": image,
+        "CORTEX_ORCHESTRATOR_LLAMACPP_IMAGE": llama_image,
         "CORTEX_ORCHESTRATOR_DOCKER_NETWORK": "cortex-engines-test",
     }
     client = docker.from_env(timeout=30)
@@ -135,13 +122,13 @@ async def test_a_gpu_without_the_nvidia_runtime_is_a_clear_failure(
     assert containers() == []
 
 
-async def test_the_options_of_an_image_are_read_once_from_its_own_help(image: str) -> None:
-    defaults = {EngineType.LLAMACPP: image}
+async def test_the_options_of_an_image_are_read_once_from_its_own_help(llama_image: str) -> None:
+    defaults = {EngineType.LLAMACPP: llama_image}
     catalog = DockerCatalog(DockerEngine(), CatalogSettings(defaults, "help"))
     engine = ENGINES[EngineType.LLAMACPP]
     first = await catalog.find(engine, None, lambda *_: None)
     assert "--ctx-size" in first.capabilities.flags
-    assert await catalog.find(engine, image, lambda *_: None) == first
+    assert await catalog.find(engine, llama_image, lambda *_: None) == first
     client = docker.from_env(timeout=30)
     assert client.containers.list(all=True, filters={"label": "cortex.probe=help"}) == []
     client.close()
