@@ -23,6 +23,7 @@ from cortex_registry.wiring.events import events_part
 from cortex_registry.wiring.identity import identity_part
 from cortex_registry.wiring.keys import key_service, keys_part
 from cortex_registry.wiring.models import model_service, models_part
+from cortex_registry.wiring.overview import overview_part
 from cortex_registry.wiring.quality import idempotency_store, quality_part
 from cortex_registry.wiring.system import system_part
 from cortex_registry.wiring.upstreams import upstreams_part
@@ -101,6 +102,7 @@ def _parts(core: Core) -> Sequence[Part]:
         keys_part(keys),
         usage_part(core),
         system_part(core, models, keys),
+        overview_part(core),
     )
 
 
