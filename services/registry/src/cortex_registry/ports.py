@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -15,7 +15,7 @@ from cortex_contracts.events import Event, UsageRecordedV1
 from cortex_contracts.rpc import InspectResultV1, LogsResultV1
 from cortex_kit.ids import uuid7
 from cortex_registry.domain.identity import Caller
-from cortex_registry.domain.keys import ApiKey
+from cortex_registry.domain.keys import ApiKey, KeyChanges, KeyFilter, PlainKey, Rotation
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.outbox import Aggregate, Backlog, Cause, OutboxLine
 from cortex_registry.domain.state import Projected
@@ -31,6 +31,7 @@ from cortex_registry.domain.usage import (
     UsagePage,
 )
 from cortex_registry.domain.usage_periods import Period, Window
+from cortex_registry.domain.versions import Expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +109,48 @@ class Announcements(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KeyScope:
+    """Which key, for whom; with an owner only that user's keys exist."""
+
+    key_id: KeyId
+    caller: Caller
+    owner: str | None = None
+
+
 class KeyRepository(Protocol):
-    """API keys in the database; errors as ModelRepository."""
+    """API keys in the database; errors as ModelRepository. None: there is no such key."""
 
     async def list_all(self) -> Sequence[ApiKey]:
         """Oldest first, revoked ones included."""
         ...
 
-    async def add(self, key: ApiKey, act: Act) -> None:
-        """Row, audit and outbox line, or nothing."""
+    async def page(self, wanted: KeyFilter, now: datetime) -> Sequence[ApiKey]:
+        """Oldest first."""
         ...
 
-    async def revoke(self, key_id: KeyId, now: datetime, caller: Caller) -> ApiKey | None:
-        """Mark revoked, with audit and outbox line, once; None when there is no such key."""
+    async def find(self, key_id: KeyId) -> ApiKey | None: ...
+
+    async def add(self, key: ApiKey, caller: Caller, *, most: int | None = None) -> ApiKey:
+        """Row, audit and outbox line, or nothing; returns it with its user's organisation.
+
+        Raises:
+            DomainError: 422 `unknown_user`, `unknown_org`; 409 `too_many_keys`, its owner has `most` that live.
+        """
+        ...
+
+    async def change(self, scope: KeyScope, changes: KeyChanges, expected: Expected, now: datetime) -> ApiKey | None:
+        """Change what differs, with audit and outbox line. Raises DomainError as `add`, 409 `key_revoked`, 412."""
+        ...
+
+    async def revoke(self, scope: KeyScope, expected: Expected, now: datetime) -> ApiKey | None:
+        """Mark revoked, with audit and outbox line, once. Raises DomainError 412."""
+        ...
+
+    async def rotate(
+        self, scope: KeyScope, new: tuple[KeyId, PlainKey], overlap: timedelta, now: datetime
+    ) -> Rotation | None:
+        """Successor and end of the old key together. Raises DomainError 409 `key_not_active`, `already_rotated`."""
         ...
 
 

@@ -114,6 +114,9 @@ def key_to_json(key: ApiKey) -> str:
             "version": key.document.aggregateversion,
             "prefix": key.prefix,
             "created_at": key.created_at.isoformat(),
+            "updated_at": (key.updated_at or key.created_at).isoformat(),
+            "disabled_at": key.disabled_at.isoformat() if key.disabled_at is not None else None,
+            "rotated_from": key.rotated_from,
         }
     )
 
@@ -124,7 +127,16 @@ def key_from_row(row: Row) -> ApiKey:
         field: row[field] for field in KeyDocumentV1.model_fields if field not in ("aggregateversion", "id")
     }
     document = KeyDocumentV1.model_validate(fields | {"id": str(row["id"]), "aggregateversion": row["version"]})
-    return ApiKey(document, row["prefix"], row["created_at"], row["revoked_at"])
+    return ApiKey(
+        document,
+        row["prefix"],
+        row["created_at"],
+        row["revoked_at"],
+        updated_at=row["updated_at"],
+        disabled_at=row["disabled_at"],
+        last_used_at=row["last_used_at"],
+        rotated_from=str(row["rotated_from"]) if row["rotated_from"] is not None else None,
+    )
 
 
 def usage_from_row(row: Row) -> UsageRecordedV1:
