@@ -1,4 +1,4 @@
-"""Where the commands find a running Cortex: environment variables, then the ready file in the home folder."""
+"""Where the commands find a Cortex: a named profile, environment variables, the current profile, then the ready file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cortex_cli.errors import CliError, not_running
+from cortex_cli.profiles import Profile, Profiles
 from cortex_cli.shapes import parse_object
 
 REGISTRY_URL = "CORTEX_REGISTRY_URL"
@@ -24,11 +25,20 @@ class Endpoint:
 
 
 class Connection:
-    """Resolves each address when it is asked for: environment first, ready file second."""
+    """Resolves each address when it is asked for.
 
-    def __init__(self, environ: Mapping[str, str], ready_file: Path) -> None:
-        self._environ = environ
-        self._ready = read_ready(ready_file)
+    A profile that this very call names (`--profile`, CORTEX_PROFILE) wins over the environment's addresses; those win
+    over the current profile (`cortex profile use`); without one the ready file of the Cortex that runs here counts.
+    """
+
+    def __init__(self, environ: Mapping[str, str], ready_file: Path, profiles: Profiles | None = None) -> None:
+        known = profiles or Profiles()
+        chosen = known.chosen(environ)
+        self.profile_name = chosen[0] if chosen is not None else None
+        self._profile = known.get(chosen[0]) if chosen is not None else None
+        # A named profile is meant as a whole: its token never goes to another address, nor another token to its own.
+        self._environ = _without_registry(environ) if chosen is not None and chosen[1] else environ
+        self._stored = read_ready(ready_file) if self._profile is None else _values(self._profile)
 
     def registry(self) -> Endpoint:
         """The admin API.
@@ -52,17 +62,27 @@ class Connection:
         Raises:
             CliError: as for `registry`.
         """
-        return self._value(NATS_URL, "nats_url") or _raise(not_running())
+        return self._value(NATS_URL, "nats_url") or _raise(self._unknown(NATS_URL))
 
     def _endpoint(self, address: tuple[str, str], secret: tuple[str, str]) -> Endpoint:
-        url = self._value(*address) or _raise(not_running())
+        url = self._value(*address) or _raise(self._unknown(address[0]))
         token = self._value(*secret)
         if not token:
-            raise CliError(f"{address[0]} is set, but {secret[0]} is not.", fix=f"set {secret[0]}")
+            raise CliError(self._tokenless(address[0], secret[0]), fix=f"set {secret[0]}")
         return Endpoint(url.rstrip("/"), token)
 
+    def _tokenless(self, address: str, secret: str) -> str:
+        if self._profile is not None and not self._environ.get(address):
+            return f"The profile {self.profile_name} has no {secret}."
+        return f"{address} is set, but {secret} is not."
+
+    def _unknown(self, variable: str) -> CliError:
+        if self._profile is None:
+            return not_running()
+        return CliError(f"The profile {self.profile_name} does not say {variable}.", fix=f"set {variable}")
+
     def _value(self, variable: str, name: str) -> str | None:
-        """A token from the ready file is never sent to an address from the environment."""
+        """A stored token is never sent to an address from the environment."""
         own = self._environ.get(variable)
         if own:
             return own
@@ -70,8 +90,20 @@ class Connection:
             address = REGISTRY_URL if variable == ADMIN_TOKEN else GATEWAY_URL
             if self._environ.get(address):
                 return None
-        value = self._ready.get(name)
-        return value if isinstance(value, str) else None
+        value = self._stored.get(name)
+        return value if isinstance(value, str) and value else None
+
+
+def _values(profile: Profile) -> dict[str, Any]:
+    return {
+        "registry_url": profile.registry_url,
+        "admin_token": profile.token,
+        "gateway_url": profile.gateway_url,
+    }
+
+
+def _without_registry(environ: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in environ.items() if name not in (REGISTRY_URL, ADMIN_TOKEN)}
 
 
 def read_ready(path: Path) -> dict[str, Any]:

@@ -11,10 +11,27 @@ from typer.core import TyperGroup
 
 from cortex_cli.errors import CliError, ExitCode
 from cortex_cli.output import print_error
+from cortex_cli.profile_option import add_profile_option
 
-_MODULES: Mapping[str, str] = {
-    name: f"cortex_cli.commands.{name}" for name in ("up", "down", "status", "model", "key", "chat", "events", "gguf")
-}
+_COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "login",
+    "logout",
+    "whoami",
+    "profile",
+    "model",
+    "key",
+    "chat",
+    "events",
+    "gguf",
+    "user",
+    "org",
+    "token",
+)
+"""In the order of the help page."""
+_MODULES: Mapping[str, str] = {name: f"cortex_cli.commands.{name}" for name in _COMMANDS}
 
 HELP = """Serve your own large language models behind one OpenAI-compatible address."""
 
@@ -23,8 +40,11 @@ EPILOG = """Examples: `cortex up` · `cortex model create my-model --engine llam
 
 Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 Cortex does not run here · 130 interrupted
 
-Addresses and tokens come from $CORTEX_HOME/ready.json, or from CORTEX_REGISTRY_URL with CORTEX_ADMIN_TOKEN,
-CORTEX_GATEWAY_URL with CORTEX_API_KEY, and CORTEX_NATS_URL."""
+Which Cortex a command talks to, the first that is given: a named profile (`--profile NAME` or CORTEX_PROFILE; see
+`cortex login`) · CORTEX_REGISTRY_URL with CORTEX_ADMIN_TOKEN, CORTEX_GATEWAY_URL with CORTEX_API_KEY, CORTEX_NATS_URL ·
+the current profile (`cortex profile use NAME`) · the one that runs here ($CORTEX_HOME/ready.json, written by `cortex up`)
+
+Completion of commands and profiles: `cortex --install-completion`"""
 
 
 class LazyGroup(TyperGroup):
@@ -41,6 +61,7 @@ class LazyGroup(TyperGroup):
             return None
         command = typer.main.get_command(importlib.import_module(module).app)
         command.name = cmd_name
+        add_profile_option(command)
         return command
 
 

@@ -1,6 +1,5 @@
 """Users, organisations, passwords, sessions and personal tokens over a real Postgres."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 

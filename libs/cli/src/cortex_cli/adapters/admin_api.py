@@ -62,15 +62,23 @@ class AdminApi:
         """Revoke a key for ever."""
         await self._call("DELETE", f"/admin/keys/{quote(key_id, safe='')}")
 
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Row:
+        """Any other request; `path` starts with /admin. An answer without a body is an empty object."""
+        return await self._call(method, path, body)
+
+    async def rows(self, path: str) -> list[Row]:
+        """Every item of a list, piece by piece; `path` may have a query."""
+        return await self._list(path)
+
     async def _list(self, path: str) -> list[Row]:
         rows: list[Row] = []
         cursor = ""
         while True:
             page = await self._call("GET", path + cursor)
             rows += page.get("items", [])
-            if not page.get("next_cursor"):
+            if not page.get("next"):
                 return rows
-            cursor = f"?cursor={quote(str(page['next_cursor']), safe='')}"
+            cursor = f"{'&' if '?' in path else '?'}after={quote(str(page['next']), safe='')}"
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Row:
         try:

@@ -9,7 +9,13 @@ from cortex_cli.errors import CliError, ExitCode, not_running
 from cortex_cli.shapes import as_list, as_object, parse_object
 
 HINTS: Mapping[str, str] = {
-    "unauthorized": "the admin token is wrong: unset CORTEX_ADMIN_TOKEN, or set it to the token of this registry",
+    "unauthorized": "the token is wrong, revoked or expired: `cortex login`, or set CORTEX_ADMIN_TOKEN (`cortex whoami`)",
+    "invalid_credentials": "try again; an administrator can give you a new one-time password",
+    "password_change_required": "sign in with `cortex login`, which asks for a new password",
+    "session_required": "sign in with `cortex login`",
+    "user_not_found": "see `cortex user list`",
+    "org_not_found": "see `cortex org list`",
+    "token_not_found": "see `cortex token list`",
     "invalid_api_key": "make a key with `cortex key create NAME` and set CORTEX_API_KEY",
     "model_not_found": "see `cortex model list`",
     "not_found": "see `cortex model list` or `cortex key list`",

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from cortex_cli.connection import Connection
-from cortex_cli.stack.home import find_home
+from cortex_cli.profiles import load_profiles, profiles_file
+from cortex_cli.stack.home import Home, find_home
 
 HomeOption = Annotated[
     Path | None,
@@ -18,4 +19,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 def connection(home: Path | None) -> Connection:
     """What is known of the Cortex to talk to."""
-    return Connection(os.environ, find_home(home, os.environ).ready)
+    return connection_of(find_home(home, os.environ))
+
+
+def connection_of(home: Home) -> Connection:
+    """As `connection`, of a home that was found already."""
+    return Connection(os.environ, home.ready, load_profiles(profiles_file(os.environ)))

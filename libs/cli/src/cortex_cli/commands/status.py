@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from cortex_cli.adapters.admin_api import AdminApi, Row, admin_api
-from cortex_cli.commands.options import HomeOption, JsonOption
-from cortex_cli.connection import Connection, read_ready
+from cortex_cli.commands.options import HomeOption, JsonOption, connection_of
+from cortex_cli.connection import read_ready
 from cortex_cli.errors import CliError, not_running
 from cortex_cli.output import console, duration, print_json, table
 from cortex_cli.stack import lock, ports, services
@@ -43,7 +43,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 async def _gather(home: Home) -> dict[str, Any]:
-    connection = Connection(os.environ, home.ready)
+    connection = connection_of(home)
     runs_here = lock.holder(home.lock) is not None
     try:
         endpoint = connection.registry()
