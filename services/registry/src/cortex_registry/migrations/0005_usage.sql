@@ -47,7 +47,8 @@ BEGIN
         RETURN FALSE;
     END IF;
     PERFORM pg_advisory_xact_lock(1431519559, 1);
-    IF to_regclass(part) IS NOT NULL THEN
+    -- Asked of the catalogue itself: a cached answer may be older than the wait.
+    IF EXISTS (SELECT FROM pg_class WHERE relname = part AND relnamespace = current_schema()::regnamespace) THEN
         RETURN FALSE;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE usage INCLUDING ALL)', part);

@@ -1,5 +1,6 @@
 """Routes of API keys."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -115,7 +116,7 @@ class KeyRoutes:
         show_version(response, key.version)
         return KeyAnswer(**key_fields(key, self._clock.now()))
 
-    def _listed(self, keys: list[ApiKey] | tuple[ApiKey, ...], limit: int) -> KeyList:
+    def _listed(self, keys: Sequence[ApiKey], limit: int) -> KeyList:
         now = self._clock.now()
         items = [KeyAnswer(**key_fields(key, now)) for key in keys[:limit]]
         return KeyList(items=items, next=items[-1].id if len(keys) > limit else None)

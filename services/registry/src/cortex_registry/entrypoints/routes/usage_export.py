@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -139,7 +140,7 @@ def harmless(value: object) -> object:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if hasattr(value, "isoformat"):
+    if isinstance(value, datetime):
         return value.isoformat()
     if not isinstance(value, str):
         return value

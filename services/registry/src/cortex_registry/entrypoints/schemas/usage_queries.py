@@ -4,7 +4,7 @@ import base64
 import binascii
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -144,7 +144,8 @@ class AggregateQuery(FilterQuery):
         if isinstance(value, str):
             value = [value]
         if isinstance(value, list):
-            return [part.strip() for one in value for part in str(one).split(",") if part.strip()]
+            given = cast("list[object]", value)
+            return [part.strip() for one in given for part in str(one).split(",") if part.strip()]
         return value
 
     @field_validator("group_by")
