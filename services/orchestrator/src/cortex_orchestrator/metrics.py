@@ -7,9 +7,11 @@ LAUNCHES = Counter(
 )
 FAILURES = Counter(
     "cortex_orchestrator_engine_failures_total",
-    "Engines that ended by themselves, by diagnosis",
-    ["engine", "diagnosis"],
+    "Engines that failed, by diagnosis (domain.diagnosis.CODES, startup_timeout, unknown)",
+    ["engine_type", "code"],
 )
+REJECTIONS = Counter("cortex_orchestrator_placement_rejections_total", "Replicas for which there was no room")
+EVICTIONS = Counter("cortex_orchestrator_evictions_total", "Models on demand that gave way to another one")
 REPLICAS = Gauge("cortex_orchestrator_replicas", "Replicas of this node, by state", ["state"])
 RECONCILE_SECONDS = Histogram("cortex_orchestrator_reconcile_seconds", "Time to observe, plan and hand out actions")
 UNSENT = Gauge("cortex_orchestrator_unsent", "Documents and events waiting for NATS", ["kind"])

@@ -10,7 +10,6 @@ from cortex_contracts.base import ModelId
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType
 from cortex_orchestrator.domain.attempts import Attempt, BackoffPolicy, after_failure
-from cortex_orchestrator.domain.diagnosis import diagnose
 from cortex_orchestrator.domain.observed import Exit, Observed, Phase, parse_labels
 from cortex_orchestrator.domain.plan import (
     Absences,
@@ -212,53 +211,6 @@ def test_only_models_that_should_run_want_replicas() -> None:
     stopped = running.model_copy(update={"id": "b", "desired_state": DesiredState.STOPPED})
     none = running.model_copy(update={"id": "c", "replicas": 0})
     assert list(wanted_replicas({"a": running, "b": stopped, "c": none})) == ["a-0", "a-1"]
-
-
-@pytest.mark.parametrize(
-    ("end", "lines", "code"),
-    [
-        (Exit(137, oom_killed=True), ("anything",), "oom_killed"),
-        (Exit(137), ("loading",), "killed"),
-        (Exit(1), ("error: invalid argument: --mlock",), "bad_argument"),
-        (Exit(2), ("vllm: error: unrecognized arguments: --task",), "bad_argument"),
-        (Exit(1), ("E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1",), "port_in_use"),
-        (
-            Exit(1),
-            ("gguf_init_from_file: failed to open GGUF file 'x.gguf' (No such file or directory)",),
-            "file_missing",
-        ),
-        (
-            Exit(1),
-            ("llama_model_load: error loading model: bad magic", "exiting due to model loading error"),
-            "load_failed",
-        ),
-        (Exit(1), ("ggml_vulkan: ErrorOutOfDeviceMemory", "llama_model_load: error loading model"), "out_of_memory"),
-        (
-            Exit(1),
-            ("gguf_init_from_file: failed to open GGUF file '/models/x.gguf' (Permission denied)",),
-            "file_unreadable",
-        ),
-        (
-            Exit(1),
-            (
-                (
-                    "llama_model_load: error loading model: tensor 'x' data is not within the file bounds, "
-                    "model is corrupted or incomplete"
-                ),
-                "llama_server: exiting due to model loading error",
-            ),
-            "file_corrupt",
-        ),
-        (Exit(1), ("quantized V cache requires flash_attn",), "bad_argument"),
-        (Exit(1), ("nothing known",), None),
-        (Exit(None), (), None),
-    ],
-)
-def test_the_log_tells_the_cause(end: Exit, lines: tuple[str, ...], code: str | None) -> None:
-    diagnosis = diagnose(end, lines)
-    assert (diagnosis.code if diagnosis else None) == code
-    if diagnosis:
-        assert diagnosis.fix
 
 
 def test_labels_that_are_not_ours_are_no_identity(spec: ContainerSpec) -> None:
