@@ -209,4 +209,4 @@ def refuse_fallback_cycle(
             )
         if name not in seen:
             seen.add(name)
-            waiting += [(further, (*way, further)) for further in others.get(name, ())]
+            waiting += [(one, (*way, one)) for one in others.get(name, ()) if one not in seen]

@@ -1,8 +1,8 @@
 -- name: list_models
-SELECT * FROM models ORDER BY id;
+SELECT * FROM models ORDER BY created_at, id;
 
 -- name: list_live_models
-SELECT * FROM models WHERE archived_at IS NULL ORDER BY id;
+SELECT * FROM models WHERE archived_at IS NULL ORDER BY created_at, id;
 
 -- name: find_live_models
 SELECT * FROM models WHERE id = ANY($1::uuid[]) AND archived_at IS NULL;
