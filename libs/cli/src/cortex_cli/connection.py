@@ -38,7 +38,7 @@ class Connection:
         self._profile = known.get(chosen[0]) if chosen is not None else None
         # A named profile is meant as a whole: its token never goes to another address, nor another token to its own.
         self._environ = _without_registry(environ) if chosen is not None and chosen[1] else environ
-        self._stored = read_ready(ready_file) if self._profile is None else _values(self._profile)
+        self._stored = _stored(self._profile, read_ready(ready_file))
 
     def registry(self) -> Endpoint:
         """The admin API.
@@ -94,12 +94,16 @@ class Connection:
         return value if isinstance(value, str) and value else None
 
 
-def _values(profile: Profile) -> dict[str, Any]:
-    return {
-        "registry_url": profile.registry_url,
-        "admin_token": profile.token,
-        "gateway_url": profile.gateway_url,
-    }
+def _stored(profile: Profile | None, ready: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of addresses and tokens; the ready file completes a profile of the very Cortex that runs here."""
+    if profile is None:
+        return ready
+    same = ready.get("registry_url") == profile.registry_url
+    known: dict[str, Any] = {**ready} if same else {}
+    known |= {"registry_url": profile.registry_url, "admin_token": profile.token}
+    if profile.gateway_url and profile.gateway_url != known.get("gateway_url"):
+        known |= {"gateway_url": profile.gateway_url, "api_key": None}
+    return known
 
 
 def _without_registry(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -56,6 +56,7 @@ class Stack:
         self.home = home
         self.environment = os.environ | {
             "CORTEX_HOME": str(home),
+            "CORTEX_PROFILE": "local",
             "CORTEX_GATEWAY_PORT": str(free_port()),
             "CORTEX_REGISTRY_PORT": str(free_port()),
         }

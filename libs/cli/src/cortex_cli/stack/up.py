@@ -12,7 +12,7 @@ from cortex_cli.adapters.admin_api import AdminApi, admin_api
 from cortex_cli.adapters.gateway_api import gateway_api
 from cortex_cli.connection import Endpoint
 from cortex_cli.errors import CliError
-from cortex_cli.stack import demo, lock, ready, snapshot
+from cortex_cli.stack import demo, lock, owner, ready, snapshot
 from cortex_cli.stack.embedded import EmbeddedStack, embedded_stack
 from cortex_cli.stack.home import Home
 from cortex_cli.stack.keys import ensure_key
@@ -85,8 +85,11 @@ async def _session(home: Home, watch: Supervisor, view: View, *, with_demo: bool
             await stack.start()
             async with admin_api(Endpoint(stack.registry_url, stack.secrets.admin_token)) as api:
                 found = await _introduce(home, stack, api, view, with_demo=with_demo)
+                first = await owner.first_owner(api)
                 ready.write(home.ready, found)
                 view.write(summary(found))
+                if first is not None:
+                    view.write(owner.notice(first))
                 view.say(f"ready: {home.ready}")
                 await _show_status(stack, api, view)
         finally:
