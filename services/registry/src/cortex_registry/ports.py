@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
@@ -170,11 +170,23 @@ class UsageRepository(Protocol):
         ...
 
 
+class UsageRow(Protocol):
+    """A stored usage record by column."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+
 class UsageReports(Protocol):
     """Questions about usage; errors as ModelRepository, and UnavailableError `usage_query_timeout`."""
 
     async def page(self, wanted: UsageFilter, window: Window | None, after: Position | None, limit: int) -> UsagePage:
         """Records, newest first."""
+        ...
+
+    async def rows(
+        self, wanted: UsageFilter, window: Window, after: Position | None, limit: int
+    ) -> tuple[Sequence[UsageRow], Position | None]:
+        """As `page`, by column, not made into records."""
         ...
 
     async def totals(self, wanted: UsageFilter, window: Window | None) -> Totals:

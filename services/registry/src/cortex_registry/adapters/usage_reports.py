@@ -51,13 +51,23 @@ class PostgresUsageReports:
         self._timeout_s = timeout_s
 
     async def page(self, wanted: UsageFilter, window: Window | None, after: Position | None, limit: int) -> UsagePage:
+        rows, following = await self._page(wanted, window, after, limit)
+        return UsagePage([usage_from_row(row) for row in rows], following)
+
+    async def rows(
+        self, wanted: UsageFilter, window: Window, after: Position | None, limit: int
+    ) -> tuple[Sequence[Row], Position | None]:
+        return await self._page(wanted, window, after, limit)
+
+    async def _page(
+        self, wanted: UsageFilter, window: Window | None, after: Position | None, limit: int
+    ) -> tuple[Sequence[Row], Position | None]:
         span = Piece(Grain.RECORD, window.since, window.until) if window is not None else None
         start = (after.started_at, after.request_id) if after is not None else None
         async with self._reading() as connection:
             rows = await self._fetch(connection, usage_sql.page(wanted, span, start, limit + 1))
-        records = [usage_from_row(row) for row in rows[:limit]]
-        last = records[-1] if len(rows) > limit else None
-        return UsagePage(records, Position(last.started_at, last.request_id) if last is not None else None)
+        last = rows[limit - 1] if len(rows) > limit else None
+        return rows[:limit], Position(last["started_at"], last["request_id"]) if last is not None else None
 
     async def totals(self, wanted: UsageFilter, window: Window | None) -> Totals:
         async with self._reading() as connection:

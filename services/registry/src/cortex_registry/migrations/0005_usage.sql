@@ -77,7 +77,6 @@ CREATE TABLE usage_series (
     task        text NOT NULL,
     CONSTRAINT usage_series_labels UNIQUE (key_id, model, model_id, user_id, org_id, engine_type, task)
 );
-CREATE INDEX idx_usage_series_model ON usage_series (model_id);
 
 CREATE VIEW usage_labelled AS
 SELECT

@@ -10,17 +10,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from cortex_contracts.events import UsageRecordedV1
 from cortex_kit.clock import Clock
 from cortex_registry.domain.identity import Right
-from cortex_registry.domain.usage import UsageFilter, UsagePage
+from cortex_registry.domain.usage import Position, UsageFilter
 from cortex_registry.domain.usage_periods import Window
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.usage_queries import ExportFormat, ExportQuery
 from cortex_registry.errors import UnavailableError
-from cortex_registry.ports import UsageReports
+from cortex_registry.ports import UsageReports, UsageRow
 
 PAGE = 1000
+Page = tuple[Sequence[UsageRow], Position | None]
 COLUMNS = (
     "started_at",
     "request_id",
@@ -74,7 +74,7 @@ class UsageExportRoutes:
             raise UnavailableError("export_busy", "Too many exports are running. Try again in a moment.")
         wanted, window = query.wanted(), query.window(self._clock.now())
         # Read before the answer begins, so that a refusal is still a refusal.
-        first = await self._usage.page(wanted, window, None, min(PAGE, query.limit or PAGE))
+        first = await self._usage.rows(wanted, window, None, min(PAGE, query.limit or PAGE))
         form = csv_lines if query.format is ExportFormat.CSV else json_lines
         head = csv_head() if query.format is ExportFormat.CSV else ""
         kind, name = ("text/csv", "csv") if query.format is ExportFormat.CSV else ("application/x-ndjson", "jsonl")
@@ -88,13 +88,13 @@ class UsageExportRoutes:
         )
 
     async def _stream(
-        self, head: str, form: Callable[[Sequence[UsageRecordedV1]], str], export: "_Export"
+        self, head: str, form: Callable[[Sequence[UsageRow]], str], export: "_Export"
     ) -> AsyncGenerator[str]:
         self._free -= 1
         try:
             yield head
-            async for page in export.pages(self._usage):
-                yield form(page.records)
+            async for rows in export.pages(self._usage):
+                yield form(rows)
         finally:
             self._free += 1
 
@@ -102,22 +102,22 @@ class UsageExportRoutes:
 class _Export:
     """Pages of one export, up to its limit."""
 
-    def __init__(self, wanted: UsageFilter, window: Window, limit: int | None, first: UsagePage) -> None:
+    def __init__(self, wanted: UsageFilter, window: Window, limit: int | None, first: Page) -> None:
         self._wanted = wanted
         self._window = window
         self._left = limit
         self._first = first
 
-    async def pages(self, usage: UsageReports) -> AsyncGenerator[UsagePage]:
-        page = self._first
+    async def pages(self, usage: UsageReports) -> AsyncGenerator[Sequence[UsageRow]]:
+        rows, following = self._first
         while True:
-            yield page
+            yield rows
             if self._left is not None:
-                self._left -= len(page.records)
-            if page.following is None or (self._left is not None and self._left <= 0):
+                self._left -= len(rows)
+            if following is None or (self._left is not None and self._left <= 0):
                 return
             limit = PAGE if self._left is None else min(PAGE, self._left)
-            page = await usage.page(self._wanted, self._window, page.following, limit)
+            rows, following = await usage.rows(self._wanted, self._window, following, limit)
 
 
 def csv_head() -> str:
@@ -125,12 +125,12 @@ def csv_head() -> str:
     return ",".join(COLUMNS) + "\r\n"
 
 
-def csv_lines(records: Sequence[UsageRecordedV1]) -> str:
+def csv_lines(rows: Sequence[UsageRow]) -> str:
     """RFC 4180."""
     out = io.StringIO()
     writer = csv.writer(out)
-    for record in records:
-        writer.writerow([harmless(getattr(record, column)) for column in COLUMNS])
+    for row in rows:
+        writer.writerow([harmless(row[column]) for column in COLUMNS])
     return out.getvalue()
 
 
@@ -148,6 +148,9 @@ def harmless(value: object) -> object:
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) or text.startswith(_FORMULA) else text
 
 
-def json_lines(records: Sequence[UsageRecordedV1]) -> str:
+def json_lines(rows: Sequence[UsageRow]) -> str:
     """One object a line."""
-    return "".join(json.dumps(record.model_dump(mode="json"), ensure_ascii=False) + "\n" for record in records)
+    return "".join(
+        json.dumps({column: row[column] for column in COLUMNS}, ensure_ascii=False, default=datetime.isoformat) + "\n"
+        for row in rows
+    )
