@@ -130,25 +130,25 @@ async def _has(registry: Any, wanted: set[str]) -> bool:
     return wanted <= set(ids(await listed(registry)))
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "code"),
-    [
-        ("type=DROP%20TABLE", 422, "invalid_pattern"),
-        ("type=a..b", 422, "invalid_pattern"),
-        ("model=nope", 404, "model_not_found"),
-        ("after=-1", 422, "invalid_request"),
-        ("after=99999999999999999999", 422, "invalid_request"),
-        ("after=x", 422, "invalid_request"),
-        ("order=random", 422, "invalid_request"),
-        ("limit=0", 422, "invalid_request"),
-        ("limit=1001", 422, "invalid_request"),
-        ("since=yesterday", 422, "invalid_request"),
-        ("source=", 422, "invalid_request"),
-    ],
+BAD = (
+    ("type=DROP%20TABLE", 422, "invalid_pattern"),
+    ("type=a..b", 422, "invalid_pattern"),
+    ("model=nope", 404, "model_not_found"),
+    ("after=-1", 422, "invalid_request"),
+    ("after=99999999999999999999", 422, "invalid_request"),
+    ("after=x", 422, "invalid_request"),
+    ("order=random", 422, "invalid_request"),
+    ("limit=0", 422, "invalid_request"),
+    ("limit=1001", 422, "invalid_request"),
+    ("since=yesterday", 422, "invalid_request"),
+    ("source=", 422, "invalid_request"),
 )
-async def test_a_bad_question_gets_a_clear_answer(registry: Any, query: str, status: int, code: str) -> None:
-    answer = await registry.client.get(f"/admin/events?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_bad_question_gets_a_clear_answer(registry: Any) -> None:
+    for query, status, code in BAD:
+        answer = await registry.client.get(f"/admin/events?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (status, code), query
 
 
 async def test_a_message_that_is_no_event_is_buried_and_the_others_are_kept(
