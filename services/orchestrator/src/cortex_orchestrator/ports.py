@@ -1,12 +1,15 @@
 """What the orchestrator needs of the outside, in its own words."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from cortex_contracts.base import ReplicaId
-from cortex_contracts.documents import Document, GpuInfo, PullProgress
+from cortex_contracts.documents import Document, GpuInfo, ModelDocumentV1, PullProgress
 from cortex_contracts.enums import RuntimeKind
+from cortex_contracts.estimates import EstimateResultV1
 from cortex_contracts.events import Event
+from cortex_contracts.operations import PlacementV1
 from cortex_kit.events import Origin
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.observed import Exit, Observed
@@ -77,6 +80,14 @@ class EngineRuntime(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A program that was looked for; `present` False means that it has to be fetched first."""
+
+    program: Program
+    present: bool = True
+
+
 class EngineCatalog(Protocol):
     """Finds the program of an engine on this node."""
 
@@ -87,6 +98,24 @@ class EngineCatalog(Protocol):
             DomainError: there is none, and the message says how to get one.
             TransientError: try again later.
         """
+        ...
+
+
+    async def look(self, engine: Engine, image: str | None) -> Sight:
+        """The program as it is here now: fetches nothing, starts no model; may ask a build for its options.
+
+        Raises:
+            DomainError: there is none and none can be fetched.
+            TransientError: try again later.
+        """
+        ...
+
+
+class Placer(Protocol):
+    """Tells whether a model would fit on this node, and where."""
+
+    def judge(self, model: ModelDocumentV1, estimate: EstimateResultV1 | None) -> PlacementV1:
+        """What would become of one replica now; changes nothing."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Engine images: fetched when they are not there, known by their digest, and asked what they can do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,11 +16,11 @@ from cortex_orchestrator.adapters.image_pulls import ImagePulls
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.engines.capabilities import parse_help
 from cortex_orchestrator.domain.spec import Capabilities, Program
-from cortex_orchestrator.ports import OnProgress
+from cortex_orchestrator.ports import OnProgress, Sight
 
 log = get_logger()
 
-PROBE_TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 120.0
 PROBE_LEFTOVER_AGE = timedelta(minutes=10)
 LABEL_PROBE = "cortex.probe"
 
@@ -74,8 +74,28 @@ class DockerCatalog:
             found = await self._fetch(reference, on_progress)
         if image is None:
             self._versions[engine.type.value] = f"{reference}@{found.version}"
-        capabilities = await self._capabilities_of(reference, found) if engine.lists_flags else Capabilities()
-        return Program(reference, capabilities, version=found.version)
+        return await self._program(engine, reference, found)
+
+    async def look(self, engine: Engine, image: str | None) -> Sight:
+        """The image as it is here, or its name alone."""
+        reference = image or self._settings.defaults[engine.type]
+        found = await self._inspect(reference)
+        if found is None:
+            return Sight(Program(reference), present=False)
+        return Sight(await self._program(engine, reference, found))
+
+    async def _program(self, engine: Engine, reference: str, found: _Image) -> Program:
+        program = Program(reference, version=found.version)
+        if engine.lists_flags:
+            return replace(program, capabilities=await self._capabilities_of(reference, found, engine))
+        if not engine.must_ask(program):
+            return program
+        try:
+            return replace(program, capabilities=await self._capabilities_of(reference, found, engine))
+        except (DomainError, TransientError) as error:
+            # The builder warns; an image that cannot even list its options will say so when it starts.
+            log.warning("engine_not_inspected", image=reference, error=str(error))
+            return program
 
     async def _fetch(self, reference: str, on_progress: OnProgress) -> _Image:
         if self._settings.offline:
@@ -98,11 +118,11 @@ class DockerCatalog:
 
         return await self._engine.call(f"looking for image {reference}", inspect)
 
-    async def _capabilities_of(self, reference: str, image: _Image) -> Capabilities:
+    async def _capabilities_of(self, reference: str, image: _Image, engine: Engine) -> Capabilities:
         if image.id not in self._capabilities:
             text = await self._engine.call(
                 f"asking {reference} for its options",
-                lambda client: _help(client, image.id, self._settings.node),
+                lambda client: _help(client, image.id, self._settings.node, engine),
                 timeout=PROBE_TIMEOUT_S,
             )
             self._capabilities[image.id] = parse_help(text)
@@ -124,13 +144,14 @@ def _offline_advice(reference: str) -> str:
     )
 
 
-def _help(client: Any, image_id: str, node: str) -> str:
-    """What `--help` of the image's entrypoint prints, run without network and rights."""
+def _help(client: Any, image_id: str, node: str, engine: Engine) -> str:
+    """What the image prints when it is asked for its options, run without network and rights."""
     _remove_leftovers(client, node)
     try:
         output = client.containers.run(
             image_id,
-            ["--help"],
+            list(engine.help),
+            entrypoint=None if engine.lists_flags else [engine.executable],
             labels={LABEL_PROBE: node},
             remove=True,
             network_mode="none",
@@ -143,10 +164,10 @@ def _help(client: Any, image_id: str, node: str) -> str:
             stderr=True,
         )
     except ContainerError as error:
-        raise DomainError("engine_broken", f"--help of the image failed: {error}", status=503) from error
+        raise DomainError("engine_broken", f"asked for its options, the image failed: {error}", status=503) from error
     text = bytes(output).decode(errors="replace")
     if "--model" not in text:
-        raise DomainError("engine_broken", "the image is no llama-server: its --help names no --model", status=503)
+        raise DomainError("engine_broken", f"the image is no {engine.executable}: it lists no --model", status=503)
     return text
 
 

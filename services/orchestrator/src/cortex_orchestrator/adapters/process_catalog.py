@@ -15,7 +15,7 @@ from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.engines.capabilities import parse_help
 from cortex_orchestrator.domain.spec import Capabilities, Program
-from cortex_orchestrator.ports import OnProgress
+from cortex_orchestrator.ports import OnProgress, Sight
 
 log = get_logger()
 
@@ -53,6 +53,10 @@ class ProcessCatalog:
         if not engine.must_ask(program):
             return program
         return replace(program, capabilities=await self._capabilities_of(path, engine))
+
+    async def look(self, engine: Engine, image: str | None) -> Sight:
+        """The same: nothing is ever fetched for a process."""
+        return Sight(await self.find(engine, image, lambda *_: None))
 
     def _locate(self, engine: Engine) -> Path | None:
         configured = self._configured.get(engine.type)
