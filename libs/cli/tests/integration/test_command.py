@@ -40,7 +40,7 @@ class Fake(http.server.BaseHTTPRequestHandler):
     bodies: ClassVar[list[dict[str, Any]]] = []
 
     def do_GET(self) -> None:
-        if self.path == "/admin/models":
+        if self.path.partition("?")[0] == "/admin/models":
             self._json(200, {"items": [MODEL]})
         elif self.path.endswith("/logs?ordinal=0&tail=5"):
             self._json(200, {"lines": ["one", "two"]})

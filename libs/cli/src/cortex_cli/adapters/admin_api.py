@@ -1,6 +1,6 @@
 """The registry's admin REST API."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -62,13 +62,35 @@ class AdminApi:
         """Revoke a key for ever."""
         await self._call("DELETE", f"/admin/keys/{quote(key_id, safe='')}")
 
-    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Row:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Row:
         """Any other request; `path` starts with /admin. An answer without a body is an empty object."""
-        return await self._call(method, path, body)
+        return await self._call(method, path, body, headers=headers, timeout=timeout)
 
     async def rows(self, path: str) -> list[Row]:
         """Every item of a list, piece by piece; `path` may have a query."""
         return await self._list(path)
+
+    async def download(self, path: str, write: Callable[[bytes], object]) -> int:
+        """Hand an answer to `write` as it comes; returns its size. An answer that breaks off raises CliError."""
+        size = 0
+        try:
+            async with self._client.stream("GET", self._url + path) as response:
+                if response.is_error:
+                    raise api_error(response.status_code, (await response.aread()).decode("utf-8", "replace"))
+                async for chunk in response.aiter_bytes():
+                    size += len(chunk)
+                    write(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise transport_error(error, self._url) from error
+        return size
 
     async def _list(self, path: str) -> list[Row]:
         rows: list[Row] = []
@@ -80,9 +102,20 @@ class AdminApi:
                 return rows
             cursor = f"{'&' if '?' in path else '?'}after={quote(str(page['next']), safe='')}"
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Row:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Row:
+        patience = httpx.Timeout(timeout, connect=5.0)
         try:
-            response = await self._client.request(method, self._url + path, json=body)
+            response = await self._client.request(
+                method, self._url + path, json=body, headers=headers, timeout=patience
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise transport_error(error, self._url) from error
         if response.is_error:
