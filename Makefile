@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Compiled once at the installation: the services start in half the time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install up down check format lint types layers unit test test-integration test-system bench lock lock-check docs clean
+.PHONY: help install up down env check format lint types layers unit test test-integration test-system bench lock lock-check docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -62,10 +62,14 @@ test-integration: install ## Tests against real NATS, Postgres, llama-server (an
 test-system: install ## Tests of the whole stack
 	@$(PYTEST) -q -m system $(ARGS)
 
-docs: install ## Generate docs/api and the NATS users from the code
+env: ## Write .env for docker compose, with fresh secrets (ARGS="--models /srv/models --profiles gpu")
+	@$(PYTHON) deploy/make_env.py $(ARGS)
+
+docs: install ## Generate docs/api, the NATS users and the settings of Compose from the code
 	@$(BIN)/python -m cortex_contracts.asyncapi > docs/api/asyncapi.json
 	@$(BIN)/python -m cortex_registry openapi > docs/api/openapi.json
 	@$(BIN)/python -m cortex_contracts.permissions > deploy/nats/users.conf
+	@$(BIN)/python deploy/render_settings.py > deploy/services.env.example
 
 lock: $(BIN)/python ## Write requirements.lock anew (UPGRADE=1 takes newer releases)
 	@[ -x "$(UV)" ] || command -v $(UV) >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)

@@ -23,7 +23,9 @@ SECRETS = (
 
 def render(models: Path, docker_gid: int, profiles: str) -> str:
     """The file's text; each secret is 256 random bits behind a letter, which NATS needs to read it as text."""
-    lines = ["# Secrets of this installation: keep it, and keep it to yourself. See .env.example for what else may be set."]
+    lines = [
+        "# Secrets of this installation: keep it, and keep it to yourself. See .env.example for what else may be set."
+    ]
     lines += [f"{name}=k{secrets.token_hex(32)}" for name in SECRETS]
     lines += [f"CORTEX_MODELS_DIR_HOST={models}", f"DOCKER_GID={docker_gid}", f"COMPOSE_PROFILES={profiles}"]
     return "\n".join(lines) + "\n"

@@ -36,7 +36,9 @@ class ServiceSettings(BaseSettings):
     CORTEX_NATS_URL, CORTEX_SECRET_KEY, CORTEX_SECRET_KEYS_OLD, CORTEX_MODELS_DIR, CORTEX_LOG_LEVEL, CORTEX_LOG_FORMAT.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )
 
     nats_url: SecretStr = Field(validation_alias=_shared("NATS_URL"))
     secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias=_shared("SECRET_KEY"))
@@ -59,5 +61,5 @@ class ServiceSettings(BaseSettings):
     def __init_subclass__(cls, *, service: str | None = None, **kwargs: Any) -> None:
         if service is not None:
             prefix = f"CORTEX_{service.upper().replace('-', '_')}_"
-            cls.model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_prefix=prefix)
+            cls.model_config = SettingsConfigDict(**ServiceSettings.model_config | {"env_prefix": prefix})
         super().__init_subclass__(**kwargs)

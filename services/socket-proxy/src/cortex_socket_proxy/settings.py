@@ -14,7 +14,9 @@ Names = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """Lists are comma-separated."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="CORTEX_SOCKET_PROXY_")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_prefix="CORTEX_SOCKET_PROXY_", use_attribute_docstrings=True
+    )
 
     host: str = "0.0.0.0"
     port: int = Field(default=2375, ge=0, le=65535)
