@@ -1,6 +1,6 @@
 """Our words to Docker's and back, without a Docker engine."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +8,19 @@ import pytest
 import requests
 from docker.errors import APIError, ImageNotFound
 
+from cortex_contracts.documents import PullProgress
 from cortex_kit.errors import DomainError, TransientError
-from cortex_orchestrator.adapters.docker_mapping import DockerPlace, creation, observed, translate
+from cortex_orchestrator.adapters.docker_catalog import digest_of
+from cortex_orchestrator.adapters.docker_mapping import (
+    DockerPlace,
+    creation,
+    observed,
+    pull_refused,
+    repository_of,
+    translate,
+)
+from cortex_orchestrator.adapters.image_pulls import PullError, follow_progress
+from cortex_orchestrator.adapters.log_lines import LINE_CHARACTERS, LineSplitter
 from cortex_orchestrator.domain.observed import Exit, Phase
 from cortex_orchestrator.domain.spec import ContainerSpec, Mount
 
@@ -109,3 +120,90 @@ def test_refusals_have_stable_codes(error: Exception, code: str) -> None:
 )
 def test_what_may_pass_by_itself_is_transient(error: Exception) -> None:
     assert isinstance(translate(error, "starting x"), TransientError)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("failed to register layer: write /x: no space left on device", "disk_full"),
+        ("manifest for a/b:c not found: manifest unknown: manifest unknown", "image_not_found"),
+        ("pull access denied for a/b, repository does not exist or may require 'docker login'", "image_not_found"),
+        ("unauthorized: authentication required", "registry_denied"),
+        ("toomanyrequests: You have reached your pull rate limit", "registry_limit"),
+        ("no matching manifest for linux/arm64/v8 in the manifest list entries", "image_wrong_platform"),
+        (
+            "Get https://registry-1.docker.io/v2/: dial tcp: lookup registry-1.docker.io: no such host",
+            "registry_unreachable",
+        ),
+        ("Get https://r/v2/: net/http: TLS handshake timeout", "registry_unreachable"),
+        ("Get https://r/v2/: x509: certificate signed by unknown authority", "registry_unreachable"),
+        ("Get https://r/v2/: context deadline exceeded", "registry_unreachable"),
+        ("something new", "image_pull_failed"),
+    ],
+)
+def test_why_a_pull_failed_has_a_stable_code_and_names_the_image(text: str, code: str) -> None:
+    error = pull_refused("a/b:c", text)
+    assert error.code == code
+    assert error.message.startswith("a/b:c cannot be pulled.")
+    assert text in error.message
+
+
+def test_a_full_disk_at_creation_is_told_as_such() -> None:
+    translated = translate(api_error(500, "mkdir /var/lib/docker/overlay2/x: no space left on device"), "creating x")
+    assert isinstance(translated, DomainError)
+    assert translated.code == "disk_full"
+
+
+@pytest.mark.parametrize(
+    ("reference", "repository"),
+    [
+        ("a/b:c", "a/b"),
+        ("a/b", "a/b"),
+        ("host:5000/a/b", "host:5000/a/b"),
+        ("host:5000/a/b:c", "host:5000/a/b"),
+        ("host:5000/a/b:c@sha256:00", "host:5000/a/b"),
+        ("a/b@sha256:00", "a/b"),
+    ],
+)
+def test_a_reference_is_parted_from_tag_and_digest(reference: str, repository: str) -> None:
+    assert repository_of(reference) == repository
+
+
+def test_the_digest_is_the_one_of_the_references_own_repository() -> None:
+    digests = ["other/b@sha256:1", "host:5000/a/b@sha256:2"]
+    assert digest_of("host:5000/a/b:c", digests) == "sha256:2"
+    assert digest_of("a/b:c", digests) is None
+
+
+async def test_progress_is_told_at_most_once_a_second_and_at_the_end() -> None:
+    told: list[PullProgress] = []
+
+    async def stream() -> AsyncIterator[dict[str, Any]]:
+        for current in range(0, 1001, 10):
+            for layer in ("a", "b"):
+                detail = {"current": current, "total": 1000}
+                yield {"id": layer, "status": "Downloading", "progressDetail": detail}
+        yield {"id": "a", "status": "Extracting", "progressDetail": {"current": 1, "total": 9}}
+
+    await follow_progress(stream(), told.append)
+    assert told[0] == PullProgress()
+    assert told[-1] == PullProgress(current_bytes=2000, total_bytes=2000)
+    assert len(told) <= 4
+
+
+async def test_an_error_in_the_middle_of_a_pull_is_no_success() -> None:
+    async def stream() -> AsyncIterator[dict[str, Any]]:
+        yield {"status": "Pulling"}
+        yield {"error": "write: no space left on device", "errorDetail": {}}
+
+    with pytest.raises(PullError, match="no space"):
+        await follow_progress(stream(), lambda _: None)
+
+
+def test_lines_are_cut_where_they_end_without_colours_and_never_grow_without_bound() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed("one\ntw") == ("one",)
+    assert splitter.feed("o\r\n\x1b[31mred\x1b[0m\n") == ("two", "red")
+    assert [len(line) for line in splitter.feed("x" * (2 * LINE_CHARACTERS + 1))] == [LINE_CHARACTERS] * 2
+    assert splitter.flush() == ("x",)
+    assert splitter.flush() == ()

@@ -31,6 +31,7 @@ POLL_S = 0.2
 CREATION_S = 10.0
 WATCHED_EVENTS = ("start", "die", "oom", "destroy")
 HTTP_NOT_FOUND = 404
+FORBIDDEN = 403
 CONFLICT = 409
 
 
@@ -226,6 +227,9 @@ def _exists(client: Any, name: str) -> bool:
         client.containers.get(name)
     except NotFound:
         return False
+    except APIError as error:
+        if error.status_code != FORBIDDEN:  # a socket proxy's answer for a container that is not ours
+            raise
     return True
 
 
