@@ -5,6 +5,7 @@ from datetime import timedelta
 from cortex_contracts.streams import DAY
 from cortex_registry.adapters.audit import PostgresAudit
 from cortex_registry.adapters.eventlog import PostgresEventLog, PostgresEventSource
+from cortex_registry.adapters.eventlog_why import PostgresHistory
 from cortex_registry.adapters.models import PostgresModels
 from cortex_registry.adapters.webhooks import PostgresWebhooks
 from cortex_registry.adapters.webhooks_http import HttpSender
@@ -14,11 +15,13 @@ from cortex_registry.entrypoints.events import attach_events
 from cortex_registry.entrypoints.routes.audit import AuditRoutes
 from cortex_registry.entrypoints.routes.events import EventRoutes
 from cortex_registry.entrypoints.routes.webhooks import WebhookRoutes
+from cortex_registry.entrypoints.routes.why import WhyRoutes
 from cortex_registry.handlers.audit import AuditService
 from cortex_registry.handlers.eventlog import EventBatcher, EventHistory, EventPruner
 from cortex_registry.handlers.eventlog_feed import EventFeed, LiveEvents
 from cortex_registry.handlers.webhooks import Keys, Signer, WebhookService
 from cortex_registry.handlers.webhooks_dispatch import Dispatcher, DispatchRules
+from cortex_registry.handlers.why import WhyService
 from cortex_registry.wiring.core import Core, Part, Task
 
 
@@ -32,12 +35,15 @@ def events_part(core: Core) -> Part:
     live = LiveEvents(events, feed, max_clients=settings.events_max_clients)
     pruner = EventPruner(events, max_age_s=settings.events_retention_days * DAY, max_rows=settings.events_max_rows)
     timing = StreamTiming(settings.events_heartbeat_s, settings.events_recheck_s)
+    models = PostgresModels(core.database)
+    why = WhyService(models, core.observation, PostgresHistory(core.database), core.clock)
     webhooks, webhook_tasks = _webhooks(core)
     return Part(
         routers=(
-            EventRoutes(EventHistory(events), live, PostgresModels(core.database), timing).router(),
+            EventRoutes(EventHistory(events), live, models, timing).router(),
             webhooks.router(),
             AuditRoutes(AuditService(PostgresAudit(core.database))).router(),
+            WhyRoutes(why).router(),
         ),
         tasks={"event-feed": feed.run, "event-pruner": pruner.run, **webhook_tasks},
         fed={"event-batches": batcher.run},
