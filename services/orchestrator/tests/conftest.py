@@ -115,7 +115,7 @@ class FakeRuntime:
                 raise DomainError("name_taken", "taken", status=409)
             return present
         identity = Identity(spec.model_id, spec.ordinal, spec.engine_type, spec.hash, restarts, spec.stop_timeout_s)
-        seen = Observed(identity, spec.name, uuid7(), Phase.CREATED)
+        seen = Observed(identity, spec.name, uuid7(), Phase.CREATED, gpus=spec.gpus)
         self.replicas[spec.replica_id] = seen
         known = ("serve", "crash", "stubborn", "deaf", "oom")
         self.modes[spec.replica_id] = spec.command.argv[0] if spec.command.argv[0] in known else self.default_mode

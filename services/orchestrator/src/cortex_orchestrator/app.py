@@ -1,11 +1,13 @@
 """Composition root of the orchestrator."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cortex_contracts.base import NodeId
 from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.enums import RuntimeKind
 from cortex_contracts.streams import MODELS, NODES, ORCHESTRATOR_DEMANDED, REPLICAS, VERDICTS
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
@@ -17,17 +19,24 @@ from cortex_kit.lease import Lease
 from cortex_kit.ops import ops_app
 from cortex_kit.runner import Service
 from cortex_kit.secrets import engine_api_key, unseal
-from cortex_orchestrator.adapters.machine import describe, gpu_probe
+from cortex_orchestrator.adapters.estimates import RpcEstimates
+from cortex_orchestrator.adapters.machine import MeasuredMachine, describe, gpu_probe
 from cortex_orchestrator.adapters.sender import sender
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.spec import ContainerSpec, Mount
+from cortex_orchestrator.entrypoints.dry_run import bind_dry_runs
 from cortex_orchestrator.entrypoints.events import bind, bind_demands, bind_log_follows
+from cortex_orchestrator.handlers.admission import Admission
+from cortex_orchestrator.handlers.asks import Asks
 from cortex_orchestrator.handlers.causes import Causes
 from cortex_orchestrator.handlers.demand import DemandBook
 from cortex_orchestrator.handlers.drain import Drain, DrainSettings
+from cortex_orchestrator.handlers.dry_run import DryRuns
 from cortex_orchestrator.handlers.health import HealthBook
 from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
+from cortex_orchestrator.handlers.ledger import Ledger
 from cortex_orchestrator.handlers.log_follows import FollowSettings, LogFollows
+from cortex_orchestrator.handlers.memory import Memory
 from cortex_orchestrator.handlers.node import NodeReporter
 from cortex_orchestrator.handlers.reconcile import Parts, Reconciler
 from cortex_orchestrator.handlers.report import Place, Reporter
@@ -65,8 +74,9 @@ def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
     )
 
 
-def _describe(node: NodeId, engines: Engines, gpus: GpuProbe) -> NodeDocumentV1:
-    return describe(node, engines.runtime.kind, gpus).model_copy(update={"engines": dict(engines.versions())})
+def _describe(node: NodeId, engines: Engines, gpus: GpuProbe, memory: Memory) -> NodeDocumentV1:
+    added = {"engines": dict(engines.versions()), "promised_memory": memory.promised}
+    return describe(node, engines.runtime.kind, gpus).model_copy(update=added)
 
 
 class Secrets:
@@ -107,6 +117,7 @@ class _Parts:
     reconciler: Reconciler
     node: NodeReporter
     waker: Waker
+    dry_runs: DryRuns
 
 
 def _wire(settings: Settings) -> _Parts:
@@ -132,14 +143,25 @@ def _wire(settings: Settings) -> _Parts:
     world = World(models, replicas, verdicts, lease, lambda: bus.connected, clock)
     drain = Drain(verdicts, clock, DrainSettings(settings.drain_s, settings.drain_blind_s))
     jobs = Jobs(runtime, reporter, drain, clock, JobSettings(node, backoff, Secrets(settings, models).of))
-    specs = SpecSource(engines.catalog, _profile(settings, tuple(gpu.index for gpu in gpus.gpus())), clock)
+    profile = _profile(settings, tuple(gpu.index for gpu in gpus.gpus()))
+    specs = SpecSource(engines.catalog, profile, clock)
     demand = DemandBook()
-    parts = Parts(specs, reporter, jobs, HealthBook(world, reporter), demand)
-    reconciler = Reconciler(world, runtime, parts, Timing(settings.resync_s, settings.absence_grace_s))
+    look_again = asyncio.Event()
+    asks = Asks(RpcEstimates(bus, timeout_s=settings.estimate_timeout_s), clock, look_again.set)
+    ledger = Ledger(asks)
+    # The ledger is of this machine: on a swarm it can only warn.
+    enforce = settings.placement == "enforce" and runtime.kind is not RuntimeKind.SWARM
+    admission = Admission(asks, ledger, node, enforce=enforce)
+    probe = MeasuredMachine(gpus, host_reserve=settings.host_memory_reserve_bytes)
+    memory = Memory(probe, runtime, asks, ledger, admission)
+    parts = Parts(specs, reporter, jobs, HealthBook(world, reporter), demand, memory)
+    timing = Timing(settings.resync_s, settings.absence_grace_s)
+    reconciler = Reconciler(world, runtime, parts, timing, look_again)
     waker = Waker(world, demand, reporter, reconciler.hint)
     node_store = KVStore[NodeDocumentV1](bus, NODES)
-    node_reporter = NodeReporter(lambda: _describe(node, engines, gpus), node_store, events, lease)
-    return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter, waker)
+    node_reporter = NodeReporter(lambda: _describe(node, engines, gpus, memory), node_store, events, lease)
+    dry_runs = DryRuns(engines.catalog, profile, admission)
+    return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter, waker, dry_runs)
 
 
 @asynccontextmanager
@@ -154,6 +176,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
 
     demands = new_broker(settings.nats_url, name=f"orchestrator-events-{settings.instance}")
     bind_demands(demands, parts.waker)
+    bind_dry_runs(demands, parts.dry_runs)
 
     async def consume() -> None:
         await parts.lease.wait_held()  # a stand-by must not take demands from the instance that acts

@@ -7,12 +7,13 @@ from typing import Protocol, TypeVar
 from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import Document, GpuInfo, ModelDocumentV1, PullProgress
 from cortex_contracts.enums import RuntimeKind
-from cortex_contracts.estimates import EstimateResultV1
+from cortex_contracts.estimates import EstimateRequestV1, EstimateResultV1
 from cortex_contracts.events import Event
 from cortex_contracts.operations import PlacementV1
 from cortex_kit.events import Origin
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.observed import Exit, Observed
+from cortex_orchestrator.domain.placement import Machine
 from cortex_orchestrator.domain.spec import ContainerSpec, Program, StopPolicy
 
 OnProgress = Callable[[str, PullProgress], None]
@@ -146,6 +147,27 @@ class LeaseView(Protocol):
 
     @property
     def held(self) -> bool: ...
+
+
+class MemoryEstimator(Protocol):
+    """The inspector's estimates."""
+
+    async def estimate(self, request: EstimateRequestV1) -> EstimateResultV1:
+        """How much memory a model takes; has a deadline of its own.
+
+        Raises:
+            DomainError: the inspector cannot tell, and why.
+            TransientError: nobody answers.
+        """
+        ...
+
+
+class MachineProbe(Protocol):
+    """The memory of this node."""
+
+    async def measure(self) -> Machine:
+        """As it is now; what was measured last when the machine does not answer."""
+        ...
 
 
 class GpuProbe(Protocol):

@@ -82,6 +82,12 @@ class Settings(ServiceSettings, service="orchestrator"):
     backoff_max_s: float = Field(default=60.0, gt=0)
     stable_s: float = Field(default=60.0, gt=0)
     """An engine that ran this long before it crashed starts the backoff anew."""
+    placement: Literal["enforce", "warn"] = "enforce"
+    """What becomes of a model for which there is no room by the estimate: refused, or started with a warning."""
+    host_memory_reserve_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    """Host memory that is promised to no engine."""
+    estimate_timeout_s: float = Field(default=10.0, gt=0)
+    """How long a start waits for the inspector's word on memory; without it the model is started with a warning."""
     lease_ttl_s: int = Field(default=5, ge=1)
     stop_engines_deadline_s: float = Field(default=20.0, gt=0)
 

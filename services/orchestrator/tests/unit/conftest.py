@@ -11,17 +11,29 @@ import pytest
 from cortex_contracts.base import ModelId, NodeId, ReplicaId, replica_id
 from cortex_contracts.documents import Document, EngineLoad, ModelDocumentV1, PullProgress, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType, ReplicaState, RuntimeKind, Verdict
+from cortex_contracts.estimates import (
+    CPU_DEVICE,
+    EstimateRequestV1,
+    EstimateResultV1,
+    MemoryV1,
+    ProposalV1,
+)
 from cortex_contracts.events import Event
 from cortex_kit.errors import TransientError
 from cortex_kit.events import Origin
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.engines import Engine
+from cortex_orchestrator.domain.placement import GIB, Machine
 from cortex_orchestrator.domain.spec import Program
+from cortex_orchestrator.handlers.admission import Admission
+from cortex_orchestrator.handlers.asks import Asks
 from cortex_orchestrator.handlers.causes import Causes
 from cortex_orchestrator.handlers.demand import DemandBook
 from cortex_orchestrator.handlers.drain import Drain, DrainSettings
 from cortex_orchestrator.handlers.health import HealthBook
 from cortex_orchestrator.handlers.jobs import Jobs, JobSettings
+from cortex_orchestrator.handlers.ledger import Ledger
+from cortex_orchestrator.handlers.memory import Memory
 from cortex_orchestrator.handlers.reconcile import Parts, Reconciler
 from cortex_orchestrator.handlers.report import Place, Reporter
 from cortex_orchestrator.handlers.specs import NodeProfile, SpecSource
@@ -118,6 +130,40 @@ class FakeCatalog:
         return Program("/bin/engine")
 
 
+@dataclass
+class FakeMachine:
+    machine: Machine = field(default_factory=lambda: Machine(50 * GIB, 50 * GIB))
+
+    async def measure(self) -> Machine:
+        return self.machine
+
+
+@dataclass
+class FakeEstimator:
+    """Host bytes by path; nobody answers for others."""
+
+    host: dict[str, int] = field(default_factory=dict[str, int])
+    gpu: dict[str, int] = field(default_factory=dict[str, int])
+    proposals: tuple[ProposalV1, ...] = ()
+    requests: list[EstimateRequestV1] = field(default_factory=list[EstimateRequestV1])
+
+    async def estimate(self, request: EstimateRequestV1) -> EstimateResultV1:
+        self.requests.append(request)
+        if request.path not in self.host:
+            raise TransientError("no inspector")
+        host, gpu = self.host[request.path], self.gpu.get(request.path, 0) if request.devices else 0
+        devices = [MemoryV1(device=CPU_DEVICE, weights=0, kv=host, compute=0, total=host)]
+        if gpu:
+            devices.append(MemoryV1(device="GPU", weights=gpu, kv=0, compute=0, total=gpu, layers=10))
+        return EstimateResultV1(
+            path=request.path,
+            engine_type=request.engine_type,
+            known=True,
+            devices=tuple(devices),
+            proposals=self.proposals if request.search else (),
+        )
+
+
 class Stage:
     """Everything wired as in app.py, on fakes."""
 
@@ -140,8 +186,13 @@ class Stage:
         self.specs = SpecSource(self.catalog, NodeProfile(NODE, "/models"), clock)
         world = World(self.models, self.replicas, self.verdicts, self.lease, lambda: self.connected, clock)
         self.health, self.demand = HealthBook(world, self.reporter), DemandBook()
-        parts = Parts(self.specs, self.reporter, jobs, self.health, self.demand)
-        self.reconciler = Reconciler(world, runtime, parts, Timing(resync_s=0.5, absence_grace_s=5))
+        self.probe, self.estimator, hinted = FakeMachine(), FakeEstimator(), asyncio.Event()
+        asks = Asks(self.estimator, clock, hinted.set)
+        self.ledger = Ledger(asks)
+        self.admission = Admission(asks, self.ledger, NODE)
+        self.memory = Memory(self.probe, runtime, asks, self.ledger, self.admission)
+        parts = Parts(self.specs, self.reporter, jobs, self.health, self.demand, self.memory)
+        self.reconciler = Reconciler(world, runtime, parts, Timing(resync_s=0.5, absence_grace_s=5), hinted)
         self.waker = Waker(world, self.demand, self.reporter, self.reconciler.hint)
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -156,7 +207,9 @@ class Stage:
     async def until(self, check: Callable[[], Any]) -> Any:
         async with asyncio.timeout(3600):
             while not (result := check()):
-                assert not any(task.done() for task in self.tasks)
+                for task in self.tasks:
+                    if task.done():
+                        task.result()
                 await asyncio.sleep(0.02)
             return result
 
@@ -168,12 +221,15 @@ class Stage:
         document = self.store.documents.get(replica_id(self.model.id, ordinal))
         return document.state if document else None
 
+    def state_of(self, replica: str) -> str:
+        return str(self.store.documents[replica].state)
+
     def subjects(self, *without: str) -> list[str]:
         return [subject for subject in self.store.subjects() if subject not in without]
 
     def room(self) -> None:
         """There is room for anything."""
-        self.reconciler._desire._no_room = lambda key, spec: None
+        self.estimator.host = {"m.gguf": GIB}
 
     def change(self, **changes: Any) -> None:
         """Change the model's document and hint, as its view would."""

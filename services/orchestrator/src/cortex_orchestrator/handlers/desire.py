@@ -1,6 +1,6 @@
 """From models and what is there to the replicas that should be there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from cortex_contracts.base import ModelId, ReplicaId
@@ -9,18 +9,10 @@ from cortex_contracts.enums import DesiredState, Lifecycle
 from cortex_orchestrator.domain.observed import Observed, Phase
 from cortex_orchestrator.domain.plan import Wanted
 from cortex_orchestrator.domain.rollout import Member, roll
-from cortex_orchestrator.domain.spec import ContainerSpec, ReplicaKey
+from cortex_orchestrator.domain.spec import ReplicaKey
+from cortex_orchestrator.handlers.admission import Admission
+from cortex_orchestrator.handlers.memory import Scene
 from cortex_orchestrator.handlers.specs import SpecSource
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What is there. `leaving` replicas are being stopped for good, `coming` ones are being launched."""
-
-    observed: Mapping[ReplicaId, Observed]
-    serving: frozenset[ReplicaId]
-    leaving: frozenset[ReplicaId]
-    coming: Mapping[ReplicaId, tuple[ModelId, int]]
 
 
 @dataclass(slots=True)
@@ -33,39 +25,39 @@ class Desired:
 
 
 class Desire:
-    """`no_room` says why a replica does not fit beside all that runs; None when it does."""
+    """`admission` says whether a successor fits beside all that runs, and where a replica ran last."""
 
-    def __init__(self, specs: SpecSource, no_room: Callable[[ReplicaKey, ContainerSpec], str | None]) -> None:
+    def __init__(self, specs: SpecSource, admission: Admission) -> None:
         self._specs = specs
-        self._no_room = no_room
+        self._admission = admission
 
-    def of(self, models: Mapping[str, ModelDocumentV1], asleep: Mapping[ModelId, str], present: Present) -> Desired:
+    def of(self, scene: Scene, asleep: Mapping[ModelId, str]) -> Desired:
         """Every replica that should be there now. A model with external endpoints is run by somebody else."""
         desired = Desired()
         by_model: dict[str, list[Observed]] = {}
-        for seen in present.observed.values():
+        for seen in scene.observed.values():
             by_model.setdefault(seen.identity.model_id, []).append(seen)
-        for model in models.values():
+        for model in scene.models.values():
             if model.desired_state is not DesiredState.RUNNING or model.external:
                 continue
             if model.id in asleep:
                 desired.farewells |= {seen.replica_id: asleep[model.id] for seen in by_model.get(model.id, [])}
                 continue
-            self._add(model, by_model.get(model.id, []), present, desired)
+            self._add(model, by_model.get(model.id, []), scene, desired)
         return desired
 
-    def _add(self, model: ModelDocumentV1, observed: list[Observed], present: Present, desired: Desired) -> None:
+    def _add(self, model: ModelDocumentV1, observed: list[Observed], scene: Scene, desired: Desired) -> None:
         built = {seen.identity.ordinal: self._wanted(model, seen.identity.ordinal, seen.gpus) for seen in observed}
-        members = [_member(seen, built[seen.identity.ordinal], present) for seen in observed]
+        members = [_member(seen, built[seen.identity.ordinal], scene) for seen in observed]
         members += [
             Member(ordinal, current=True, running=False, serving=False)
-            for replica, (model_id, ordinal) in present.coming.items()
-            if model_id == model.id and replica not in present.observed
+            for ordinal in _coming(model, scene)
+            if ordinal not in built
         ]
         made = roll(model.replicas, members, self._room(model, members, built))
         for ordinal in made.ordinals:
             key = ReplicaKey(model, ordinal)
-            wanted = built.get(ordinal) or self._wanted(model, ordinal, None)
+            wanted = built.get(ordinal) or self._wanted(model, ordinal, self._last_gpus(model, ordinal))
             desired.keys[key.id] = key
             desired.wanted[key.id] = replace(
                 wanted,
@@ -80,19 +72,28 @@ class Desire:
         for member in members:
             wanted = built.get(member.ordinal)
             if member.serving and not member.current and wanted is not None and wanted.spec is not None:
-                return self._no_room(ReplicaKey(model, member.ordinal), wanted.spec)
+                return self._admission.no_room(model, wanted.spec)
         return None
+
+    def _last_gpus(self, model: ModelDocumentV1, ordinal: int) -> tuple[int, ...] | None:
+        return self._admission.last_gpus(ReplicaKey(model, ordinal).id)
 
     def _wanted(self, model: ModelDocumentV1, ordinal: int, gpus: tuple[int, ...] | None) -> Wanted:
         return self._specs.wanted(ReplicaKey(model, ordinal), gpus)
 
 
-def _member(seen: Observed, wanted: Wanted, present: Present) -> Member:
+def _coming(model: ModelDocumentV1, scene: Scene) -> list[int]:
+    """Ordinals of the model that are being launched."""
+    prefix = f"{model.id}-"
+    return [int(replica[len(prefix) :]) for replica in sorted(scene.coming) if replica.startswith(prefix)]
+
+
+def _member(seen: Observed, wanted: Wanted, scene: Scene) -> Member:
     """A run whose specification cannot be built now is left as it is."""
     return Member(
         ordinal=seen.identity.ordinal,
         current=wanted.spec is None or wanted.spec.hash == seen.identity.spec_hash,
         running=seen.phase is Phase.RUNNING,
-        serving=seen.replica_id in present.serving,
-        leaving=seen.replica_id in present.leaving,
+        serving=seen.replica_id in scene.serving,
+        leaving=seen.replica_id in scene.leaving,
     )

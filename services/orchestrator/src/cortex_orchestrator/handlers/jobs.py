@@ -14,19 +14,21 @@ from cortex_contracts.events import (
     ContainerRemovedV1,
     ContainerStartedV1,
     ContainerStoppedV1,
+    PlacementRejectedV1,
 )
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.attempts import Attempt, BackoffPolicy, after_failure
-from cortex_orchestrator.domain.diagnosis import diagnose
+from cortex_orchestrator.domain.diagnosis import CODES, diagnose, diagnose_launch
 from cortex_orchestrator.domain.engines import ENGINES
 from cortex_orchestrator.domain.observed import Exit, Identity, Observed, Phase
+from cortex_orchestrator.domain.placement import Refused
 from cortex_orchestrator.domain.plan import NOT_RESTARTED, Adopt, Discard, Examine, GiveUp, Launch, Reject, Retire
 from cortex_orchestrator.domain.spec import ContainerSpec
 from cortex_orchestrator.handlers.drain import Drain
 from cortex_orchestrator.handlers.report import Reporter, Standing
-from cortex_orchestrator.metrics import FAILURES, LAUNCHES
+from cortex_orchestrator.metrics import FAILURES, LAUNCHES, REJECTIONS
 from cortex_orchestrator.ports import EngineRuntime
 
 log = get_logger()
@@ -35,6 +37,7 @@ FLUSH_TIMEOUT_S = 1.0
 DRAIN_SHARE = 0.8
 """Of the stop timeout; the rest is for the engine's own end."""
 MIN_STOP_S = 2
+NO_ROOM_FIX = "Stop another model, or make this one smaller: less context, fewer slots, a smaller quantization."
 DIAGNOSIS_LINES = 200
 LOG_TAIL_LINES = 40
 LOG_LINE_CHARACTERS = 500
@@ -193,6 +196,23 @@ class Jobs:
         judged = previous.incarnation if previous is not None else None
         return Attempt("", incarnation=judged, problem=action.problem.code)
 
+    def refuse(self, identity: Identity, refused: Refused) -> None:
+        """Report a replica for which there is no room; it is looked at again whenever there may be."""
+        fix = "Something that would fit: " + "; ".join(refused.would_fit) if refused.would_fit else NO_ROOM_FIX
+        diagnosis = Diagnosis(code="no_room", message=refused.reason, fix=fix)
+        self._reporter.report(Standing(identity, ReplicaState.FAILED, refused.reason, diagnosis=diagnosis))
+        event = PlacementRejectedV1(
+            model_id=identity.model_id,
+            ordinal=identity.ordinal,
+            reason=refused.reason,
+            asked_bytes=refused.asked,
+            tried=refused.tried,
+            would_fit=refused.would_fit,
+        )
+        self._reporter.emit(event, identity.replica_id, identity.model_id)
+        REJECTIONS.inc()
+        log.warning("placement_rejected", replica_id=identity.replica_id, reason=refused.reason, tried=refused.tried)
+
     async def _remove(self, seen: Observed, reason: str) -> None:
         await self._runtime.remove(seen.replica_id)
         self._emit(ContainerRemovedV1(**self._common(seen.identity), reason=reason))
@@ -204,7 +224,8 @@ class Jobs:
         attempt = after_failure(previous, failed, 0.0, self._clock.now(), self._settings.backoff)
         reason = str(error)
         code = error.code if isinstance(error, DomainError) else "runtime_unreachable"
-        diagnosis = Diagnosis(code=code, message=reason, fix="")
+        diagnosis = diagnose_launch(code, reason)
+        FAILURES.labels(identity.engine_type.value, diagnosis.code if diagnosis.code in CODES else "unknown").inc()
         self._reporter.report(
             Standing(
                 identity,

@@ -14,6 +14,7 @@ from cortex_kit.kv import Change
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.attempts import Attempt
 from cortex_orchestrator.domain.observed import Observed, Phase
+from cortex_orchestrator.domain.placement import Refused
 from cortex_orchestrator.domain.plan import (
     Action,
     Adopt,
@@ -27,16 +28,18 @@ from cortex_orchestrator.domain.plan import (
     Situation,
     plan,
 )
+from cortex_orchestrator.handlers.admission import Admitted, Waiting
 from cortex_orchestrator.handlers.demand import DemandBook
-from cortex_orchestrator.handlers.desire import Desire, Desired, Present
+from cortex_orchestrator.handlers.desire import Desire, Desired
 from cortex_orchestrator.handlers.doubts import Doubts
 from cortex_orchestrator.handlers.health import Health, HealthBook, load_of
-from cortex_orchestrator.handlers.jobs import Jobs
-from cortex_orchestrator.handlers.report import Reporter
+from cortex_orchestrator.handlers.jobs import Jobs, identity_of
+from cortex_orchestrator.handlers.memory import Memory, Scene
+from cortex_orchestrator.handlers.report import Reporter, Standing
 from cortex_orchestrator.handlers.searches import Searches, identity_of_key
 from cortex_orchestrator.handlers.specs import SpecSource, program_key
 from cortex_orchestrator.handlers.world import Timing, World
-from cortex_orchestrator.metrics import RECONCILE_SECONDS
+from cortex_orchestrator.metrics import EVICTIONS, RECONCILE_SECONDS
 from cortex_orchestrator.ports import EngineRuntime
 
 log = get_logger()
@@ -55,12 +58,15 @@ class Parts:
     jobs: Jobs
     health: HealthBook
     demand: DemandBook
+    memory: Memory
 
 
 class Reconciler:
     """Level-triggered: every round starts from what is desired and what is there, never from what an event said."""
 
-    def __init__(self, world: World, runtime: EngineRuntime, parts: Parts, timing: Timing) -> None:
+    def __init__(
+        self, world: World, runtime: EngineRuntime, parts: Parts, timing: Timing, hinted: asyncio.Event
+    ) -> None:
         self._world = world
         self._runtime = runtime
         self._reporter = parts.reporter
@@ -70,12 +76,14 @@ class Reconciler:
         self._demand = parts.demand
         self._timing = timing
         self._searches = Searches(parts.specs, parts.reporter, world.clock, parts.jobs.node, self.hint)
-        self._desire = Desire(parts.specs, lambda key, spec: "it is not known whether there is room for both")
+        self._memory = parts.memory
+        self._desire = Desire(parts.specs, parts.memory.admission)
         self._doubts = Doubts(world, timing.absence_grace_s)
-        self._hinted = asyncio.Event()
+        self._hinted = hinted
         self._attempts: dict[ReplicaId, Attempt] = {}
         self._busy: dict[ReplicaId, Action] = {}
         self._desired = Desired()
+        self._judged = Health()
         self._wakes_at: datetime | None = None
         self._problem: str | None = "no round has been made yet"
         self._acting = False
@@ -140,11 +148,16 @@ class Reconciler:
                 self._set_problem(str(error))
                 return
             self._set_problem(None)
-            situation = self._situation(observed, group)
+            scene = self._scene(observed)
+            await self._memory.look(scene, self._health, group)
+            situation = self._situation(scene, group)
             made = plan(situation)
             self._wake_by(made.wake_at)
             for action in made.actions:
-                self._execute(action, group)
+                if isinstance(action, Launch):
+                    self._admit(action, scene, group)
+                else:
+                    self._execute(action, group)
             self._sweep(situation)
 
     def _wake_by(self, moment: datetime | None) -> None:
@@ -159,7 +172,7 @@ class Reconciler:
             self._demand.clear()
         self._acting = held
         if not held:
-            self._problem = "another orchestrator of this node holds the lease, or NATS has not been reached"
+            self._problem = None  # a standby is ready: it takes over by itself, and NATS has a check of its own
         return held
 
     def _set_problem(self, problem: str | None) -> None:
@@ -167,10 +180,24 @@ class Reconciler:
             log.warning("runtime_unreachable", error=problem)
         self._problem = problem
 
-    def _situation(self, observed: Mapping[ReplicaId, Observed], group: asyncio.TaskGroup) -> Situation:
+    def _scene(self, observed: Mapping[ReplicaId, Observed]) -> Scene:
+        leaving = frozenset(replica for replica, action in self._busy.items() if isinstance(action, Retire | Discard))
+        coming = frozenset(replica for replica, action in self._busy.items() if isinstance(action, Launch))
+        running: dict[ModelId, dict[ReplicaId, EngineLoad | None]] = {}
+        for replica, seen in observed.items():
+            if seen.phase is Phase.RUNNING and replica not in leaving:
+                running.setdefault(seen.identity.model_id, {})[replica] = load_of(self._world.verdicts, seen)
+        self._judged = self._health.look(observed, self._world.clock.now())
+        return Scene(self._world.models.items, observed, coming, leaving, self._judged.serving, running)
+
+    def _situation(self, scene: Scene, group: asyncio.TaskGroup) -> Situation:
         now = self._world.clock.now()
-        health = self._health.look(observed, now)
-        self._desired = desired = self._look_at_desire(observed, health, now)
+        observed = scene.observed
+        asleep, moment = self._demand.look(scene.models, scene.running, now)
+        self._wake_by(moment)
+        self._memory.consider(scene, self._health, self._demand, now)
+        self._desired = desired = self._desire.of(scene, asleep)
+        self._memory.keep(frozenset(desired.keys))
         self._searches.begin(desired.keys, frozenset(self._busy), group)
         for attempt in self._attempts.keys() - desired.keys.keys() - observed.keys():
             del self._attempts[attempt]
@@ -183,26 +210,41 @@ class Reconciler:
             reported=frozenset(self._reporter.documents),
             started=frozenset(seen.replica_id for seen in observed.values() if self._is_reported(seen)),
             busy=frozenset(self._busy),
-            late=health.late,
+            late=self._judged.late,
             farewells=desired.farewells,
             doubtful=self._doubts.of(observed, now),
         )
 
-    def _look_at_desire(self, observed: Mapping[ReplicaId, Observed], health: Health, now: datetime) -> Desired:
-        leaving = frozenset(replica for replica, action in self._busy.items() if isinstance(action, Retire | Discard))
-        coming = {
-            replica: (action.spec.model_id, action.spec.ordinal)
-            for replica, action in self._busy.items()
-            if isinstance(action, Launch)
-        }
-        running: dict[ModelId, dict[ReplicaId, EngineLoad | None]] = {}
-        for replica, seen in observed.items():
-            if seen.phase is Phase.RUNNING and replica not in leaving:
-                running.setdefault(seen.identity.model_id, {})[replica] = load_of(self._world.verdicts, seen)
-        models = self._world.models.items
-        asleep, moment = self._demand.look(models, running, now)
-        self._wake_by(moment)
-        return self._desire.of(models, asleep, Present(observed, health.serving, leaving, coming))
+    def _admit(self, launch: Launch, scene: Scene, group: asyncio.TaskGroup) -> None:
+        """Launch, or say why not yet; models that give way are stopped first."""
+        spec = launch.spec
+        model = scene.models.get(spec.model_id)
+        if model is None:
+            return
+        match self._memory.admission.admit(launch, model):
+            case Admitted(launch=admitted):
+                self._memory.fits_now(spec.replica_id)
+                self._execute(admitted, group)
+            case Waiting(reason=reason, evict=evict):
+                identity = identity_of(spec, launch.restarts)
+                self._reporter.report(Standing(identity, ReplicaState.STARTING, reason, restarts=launch.restarts))
+                for victim in evict:
+                    self._evict(victim, model, scene, group)
+            case Refused() as refused:
+                known = self._reporter.documents.get(spec.replica_id)
+                told = known is not None and known.state is ReplicaState.FAILED
+                if self._memory.is_news(spec.replica_id, spec.hash, refused) or not told:
+                    self._jobs.refuse(identity_of(spec, launch.restarts), refused)
+
+    def _evict(self, victim: ModelId, model: ModelDocumentV1, scene: Scene, group: asyncio.TaskGroup) -> None:
+        self._demand.put_to_sleep(victim)
+        self._memory.admission.leaving = True
+        EVICTIONS.inc()
+        log.info("model_gives_way", model_id=victim, for_model_id=model.id)
+        for replica in scene.running.get(victim, {}):
+            if replica not in self._busy:
+                action = Retire(scene.observed[replica], f"it gives way to {model.served_model_name}")
+                self._execute(action, group)
 
     def _is_reported(self, seen: Observed) -> bool:
         document = self._reporter.documents.get(seen.replica_id)
