@@ -15,6 +15,7 @@ from cortex_contracts.base import KeyId, ModelId
 from cortex_contracts.events import UsageRecordedV1
 from cortex_kit.events import new_envelope
 from cortex_registry.adapters.migrate_command import run_migrations
+from cortex_registry.adapters.migrations import load_migrations, migrate
 from cortex_testing.servers import PostgresServer, create_database
 
 pytestmark = pytest.mark.integration
@@ -177,3 +178,109 @@ async def test_a_rolled_back_batch_is_not_acknowledged(
         return await waiting(nc) == 0 and await database.fetchval("SELECT count(*) FROM usage") == 2
 
     await eventually(both)
+
+
+@pytest.mark.timeout(60)
+async def test_two_registries_and_repeated_messages_count_each_record_once(
+    start_registry: Callable[..., AbstractAsyncContextManager[Any]],
+    nc: Client,
+    database: "asyncpg.Connection[asyncpg.Record]",
+    eventually: Callable[..., Any],
+) -> None:
+    async with start_registry() as one, start_registry() as other:
+        await one.ready()
+        await other.ready()
+        for _ in range(3):
+            for number in range(100):
+                at = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=number % 3)
+                await publish(nc, record(number, key_id=KeyId(f"k{number % 7}"), started_at=at))
+
+        async def done() -> bool:
+            return await waiting(nc) == 0
+
+        await eventually(done, 30)
+        assert await database.fetchval("SELECT count(*) FROM usage") == 100
+        sums = await database.fetchrow(
+            "SELECT sum(requests) AS requests, sum(prompt_tokens) AS tokens FROM usage_hourly"
+        )
+        assert (sums["requests"], sums["tokens"]) == (100, 300)
+        for registry in (one, other):
+            body = (await registry.client.get("/admin/usage/aggregate", params={"group_by": "key"})).json()
+            assert body["totals"]["requests"] == 100
+            assert len(body["items"]) == 7
+
+
+async def test_a_wrong_clock_loses_no_record_and_an_absurd_date_is_buried_with_its_reason(
+    registry: Any, nc: Client, eventually: Callable[..., Any]
+) -> None:
+    now = datetime.now(UTC)
+    for number, at in enumerate(
+        (now - timedelta(days=390), now + timedelta(days=25), now - timedelta(days=500), now + timedelta(days=400))
+    ):
+        await publish(nc, record(number, started_at=at))
+
+    async def done() -> bool:
+        totals = (await registry.client.get("/admin/usage")).json()["totals"]
+        return totals["requests"] == 2 and await waiting(nc) == 0
+
+    await eventually(done)
+    js = nc.jetstream()
+    assert (await js.stream_info("DLQ")).state.messages == 2
+    for sequence in (1, 2):
+        headers = (await js.get_msg("DLQ", sequence)).headers
+        assert headers is not None
+        assert "started_at" in headers["Cortex-Error"]
+
+
+async def test_a_key_remembers_its_last_use_to_the_minute(
+    registry: Any, nc: Client, database: "asyncpg.Connection[asyncpg.Record]", eventually: Callable[..., Any]
+) -> None:
+    key = (await registry.client.post("/admin/keys", json={"name": "k"})).json()
+    assert key["last_used_at"] is None
+    at = datetime.now(UTC).replace(microsecond=0)
+    await publish(nc, record(1, key_id=KeyId(key["id"]), started_at=at))
+
+    async def used() -> Any:
+        return (await registry.client.get(f"/admin/keys/{key['id']}")).json()["last_used_at"]
+
+    assert datetime.fromisoformat(await eventually(used)) == at
+    await publish(nc, record(2, key_id=KeyId(key["id"]), started_at=at + timedelta(seconds=9)))
+
+    async def both() -> bool:
+        return await database.fetchval("SELECT count(*) FROM usage") == 2 and await waiting(nc) == 0
+
+    await eventually(both)
+    assert datetime.fromisoformat(await used()) == at
+    assert (await registry.client.get(f"/admin/keys/{key['id']}")).headers["etag"] == '"1"'
+
+
+async def test_a_database_in_use_keeps_its_records_and_has_their_sums(postgres_dsn: str) -> None:
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        await migrate(connection, load_migrations()[:4])
+        await connection.execute(
+            """
+            INSERT INTO usage
+            SELECT 'r' || i, 'key', NULL, NULL, NULLIF(i % 3, 0)::text, 'm', 'vllm', NULL, 'generate', '/v1', FALSE, 200,
+                   'completed', i, 0, 1, FALSE, 5, 10, timestamptz '2025-12-31 21:00:00+00' + i * interval '1 hour'
+            FROM generate_series(0, 9) i
+            UNION ALL
+            SELECT 'absurd', 'key', NULL, NULL, NULL, 'm', NULL, NULL, 'generate', '/v1', FALSE, 200, 'completed', 0, 0, 0,
+                   FALSE, NULL, 1, timestamptz '1970-01-01 00:00:00+00'
+            """
+        )
+        before = await connection.fetch("SELECT * FROM usage ORDER BY request_id")
+        await migrate(connection)
+        after = await connection.fetch("SELECT * FROM usage ORDER BY request_id")
+        assert [dict(row) for row in after] == [dict(row) for row in before]
+        assert await connection.fetchval("SELECT count(*) FROM usage_202512") == 3
+        assert await connection.fetchval("SELECT count(*) FROM usage_202601") == 7
+        sums = await connection.fetch(
+            "SELECT s.model, sum(h.requests) AS requests, sum(h.prompt_tokens) AS tokens FROM usage_hourly h "
+            "JOIN usage_series s ON s.id = h.series_id GROUP BY 1 ORDER BY 1"
+        )
+        assert [tuple(row) for row in sums] == [("", 5, 18), ("m", 6, 27)]
+        stale = await connection.fetchval("SELECT count(*) FROM usage_periods WHERE NOT clean")
+        assert stale == 6  # three days, three months
+    finally:
+        await connection.close()
