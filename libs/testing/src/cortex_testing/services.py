@@ -24,7 +24,7 @@ class ServiceProcess:
         self.name = name
         self.port = port or free_port()
         self.log = folder / f"{name}-{self.port}.log"
-        prefix = f"CORTEX_{name.upper().replace('-', '_')}_"
+        prefix = f"CORTEX_{name.rpartition('-')[2].upper()}_"
         full = {
             key if key.startswith("CORTEX_") or key.endswith("_URLS") else f"{prefix}{key}": value
             for key, value in settings.items()

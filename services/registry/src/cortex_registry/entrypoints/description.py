@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from cortex_registry.domain.identity import Right
 from cortex_registry.entrypoints.access import RIGHT
 from cortex_registry.entrypoints.guards import ADMIN
+from cortex_registry.entrypoints.idempotency import UNREPEATED
 from cortex_registry.entrypoints.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 
 DESCRIPTION = """\
@@ -57,6 +58,10 @@ _PROBLEMS: Mapping[str, str] = {
 }
 _ALWAYS: tuple[str, ...] = ("400", "401", "403", "422", "503")
 _WRITE: tuple[str, ...] = ("409", "412")
+_FURTHER: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("get", "/admin/models-export"): ("404",),
+    ("get", "/admin/models/hf-config"): ("404", "409"),
+}
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 _SIGN_IN: list[dict[str, list[str]]] = [{"bearer": []}, {"session": [], "csrf": []}]
 _SIGN_IN_SAFE: list[dict[str, list[str]]] = [{"bearer": []}, {"session": []}]
@@ -112,7 +117,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         if path.startswith(ADMIN):
             _secure(operation, method)
             _document_problems(path, method, operation)
-            if method == "post":
+            _document_parameters(operation)
+            if method == "post" and not path.startswith(UNREPEATED):
                 operation.setdefault("parameters", []).append(dict(_KEY_PARAMETER))
     components: dict[str, Any] = document.setdefault("components", {})
     schemas: dict[str, Any] = components.setdefault("schemas", {})
@@ -154,6 +160,24 @@ def _secure(operation: dict[str, Any], method: str) -> None:
         operation["security"] = list(_SIGN_IN_SAFE if method in ("get", "head") else _SIGN_IN)
 
 
+def _document_parameters(operation: dict[str, Any]) -> None:
+    """A parameter can be left out, but not be null. A point in time may be a Unix time, and an empty one is none."""
+    for parameter in operation.get("parameters", ()):
+        schema: dict[str, Any] = parameter.get("schema", {})
+        choices: list[dict[str, Any]] = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+        if parameter["in"] == "query" and any(one.get("format") == "date-time" for one in choices or [schema]):
+            time = choices or [{"type": schema.pop("type"), "format": schema.pop("format")}]
+            choices = [
+                *time,
+                {"type": "number", "description": "Unix time, seconds"},
+                {"type": "string", "maxLength": 0},
+            ]
+        if len(choices) == 1:
+            parameter["schema"] = {**choices[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
+        elif choices:
+            schema["anyOf"] = choices
+
+
 def _document_problems(path: str, method: str, operation: dict[str, Any]) -> None:
     statuses = list(_ALWAYS)
     if "{" in path:
@@ -164,6 +188,7 @@ def _document_problems(path: str, method: str, operation: dict[str, Any]) -> Non
             statuses += ("413", "415")
     if "/auth/" in path:
         statuses.append("429")
+    statuses += _FURTHER.get((method, path), ())
     responses: dict[str, Any] = operation.setdefault("responses", {})
     for status in sorted(statuses):
         given: dict[str, Any] = responses.get(status, {})

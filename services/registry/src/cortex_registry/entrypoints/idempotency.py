@@ -30,7 +30,7 @@ REPLAYED = "idempotent-replayed"
 NOT_KEPT = "cortex-answer-not-kept"
 SHAPE = re.compile(r"[!-~]{1,128}")
 MAX_KEPT_BYTES = 1024 * 1024
-_NEVER = (f"{ADMIN}/auth/",)
+UNREPEATED = f"{ADMIN}/auth/"
 """Signing in makes cookies: that is never repeated from a store."""
 _KEPT_HEADERS = frozenset({"content-type", "location", "etag", "cache-control"})
 
@@ -60,7 +60,7 @@ class Idempotency:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = Headers(scope=scope).get(HEADER) if scope["type"] == "http" and scope["method"] == "POST" else None
         identity = scope.get(IDENTITY)
-        if key is None or not isinstance(identity, Identity) or scope["path"].startswith(_NEVER):
+        if key is None or not isinstance(identity, Identity) or scope["path"].startswith(UNREPEATED):
             await self._app(scope, receive, send)
             return
         if not SHAPE.fullmatch(key):

@@ -7,8 +7,10 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from cortex_kit.errors import DomainError, TransientError
 from cortex_registry.domain.specification import describe_errors, invalid_request
@@ -115,7 +117,17 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
     return problem(refusal.status, refusal.code, refusal.message, details=refusal.details)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     refusal = cast(HTTPException, error)
     code = _CODES.get(refusal.status_code, "request_failed")
-    return problem(refusal.status_code, code, str(refusal.detail), headers=refusal.headers)
+    headers = dict(refusal.headers or {})
+    if refusal.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(cast(FastAPI, request.app), request.url.path))
+    return problem(refusal.status_code, code, str(refusal.detail), headers=headers)
+
+
+def _allowed(app: FastAPI, path: str) -> list[str]:
+    """Methods of the resource at `path`: the framework names those of one of its routes only."""
+    contexts = [context for context in iter_route_contexts(app.routes) if context.path is not None]
+    template = next((one.path for one in contexts if one.path and compile_path(one.path)[0].match(path)), None)
+    return sorted({method for one in contexts if one.path == template for method in one.methods or ()})
