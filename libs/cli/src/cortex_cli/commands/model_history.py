@@ -11,7 +11,7 @@ from cortex_cli.commands.calls import call
 from cortex_cli.commands.models import Model, path_to, read_object, report, show_warnings
 from cortex_cli.commands.options import HomeOption, JsonOption
 from cortex_cli.errors import CliError
-from cortex_cli.output import age, console, details, print_json, table
+from cortex_cli.output import age, console, details, print_error, print_json, table
 from cortex_cli.shapes import as_list, as_object
 
 Version = Annotated[int, typer.Argument(help="Version, as `cortex model revisions` shows it.", min=1)]
@@ -137,7 +137,7 @@ def import_models(
     body = read_object(file)
     flags = {"dry_run": dry_run, "partial": partial, "start": start}
     query = "&".join([f"conflict={conflict}", *(f"{name}=true" for name, given in flags.items() if given)])
-    answer = call(home, lambda api: api.call("POST", f"/admin/models-import?{query}", body, timeout=300))
+    answer = call(home, lambda api: _import(api, query, body))
     items = [as_object(one) for one in as_list(answer.get("items"))]
     if as_json:
         print_json(answer)
@@ -157,6 +157,17 @@ def import_models(
             show_warnings(one)
     if any(one.get("outcome") == "failed" for one in items):
         raise typer.Exit(1)
+
+
+async def _import(api: AdminApi, query: str, body: Row) -> Row:
+    """The answer; where all were refused for a few, what would become of each."""
+    try:
+        return await api.call("POST", f"/admin/models-import?{query}", body, timeout=300)
+    except CliError as error:
+        if error.code != "import_failed":
+            raise
+        print_error(error)
+        return await api.call("POST", f"/admin/models-import?{query}&dry_run=true", body, timeout=300)
 
 
 def _text(value: object) -> str:

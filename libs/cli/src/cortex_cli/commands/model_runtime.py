@@ -175,7 +175,9 @@ def _show_dry_run(answer: Mapping[str, Any]) -> None:
         out.print(f"command, {where}:", style="bold")
         for name, value in as_object(command.get("env")).items():
             print(f"  {name}={shlex.quote(str(value))} \\")
-        print("  " + shlex.join(str(word) for word in as_list(command.get("argv"))))
+        # A process is started by its path; a container by the entry point of its image.
+        program = [str(command["image"])] if str(command.get("image")).startswith("/") else []
+        print("  " + shlex.join([*program, *(str(word) for word in as_list(command.get("argv")))]))
     else:
         out.print(f"command: not known. {answer.get('command_reason')}", markup=False)
     estimate = as_object(answer.get("estimate"))

@@ -39,6 +39,7 @@ from cortex_registry.handlers.models_editor import (
     ModelRules,
     act_of,
     require_not_archived,
+    require_own,
     too_busy,
 )
 from cortex_registry.handlers.observation import Observation, Observed
@@ -76,6 +77,7 @@ class ModelService:
     async def clone(self, reference: str, patch: Mapping[str, JsonValue], caller: Caller) -> Changed:
         """A new model, stopped, like another one but for `patch`, which names it; the stored token comes along."""
         source = await self._editor.find(reference)
+        require_own(source)
         translation = translate(
             patch, engine=source.document.engine_type.value, defaults=source.document.request_defaults
         )
@@ -101,6 +103,7 @@ class ModelService:
 
         async def decide(model: Model) -> Change | None:
             nonlocal warnings
+            require_own(model)
             old = model.document
             translation = translate(patch, engine=old.engine_type.value, defaults=old.request_defaults)
             specification = parse_specification(merge(old, translation.fields))

@@ -20,7 +20,7 @@ from cortex_registry.domain.model import Model, changed_document, merge, new_doc
 from cortex_registry.domain.specification import AnySpecification, parse_specification
 from cortex_registry.domain.submission import Submission
 from cortex_registry.errors import UnavailableError
-from cortex_registry.handlers.models_editor import ModelEditor
+from cortex_registry.handlers.models_editor import ModelEditor, require_own
 from cortex_registry.handlers.models_runtime import Operations
 from cortex_registry.handlers.observation import Observation
 
@@ -72,6 +72,7 @@ class DryRuns:
     async def of_stored(self, reference: str, patch: Mapping[str, JsonValue]) -> DryRun:
         """For a stored model, as it would be after `patch`."""
         model = await self._editor.find(reference)
+        require_own(model)
         old = model.document
         translation = translate(patch, engine=old.engine_type.value, defaults=old.request_defaults)
         specification = parse_specification(merge(old, translation.fields))

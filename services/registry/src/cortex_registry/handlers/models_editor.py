@@ -143,6 +143,14 @@ def too_busy() -> DomainError:
     return DomainError("conflict", "The model was changed by others meanwhile. Try again.", status=409)
 
 
+def require_own(model: Model) -> None:
+    """Raises DomainError 409 `model_external` for a model that Cortex does not run."""
+    if model.document.external:
+        name = model.document.served_model_name
+        message = f"{name} is run by others: it is changed with /admin/upstreams/{name}."
+        raise DomainError("model_external", message, status=409)
+
+
 def require_not_archived(model: Model) -> None:
     """Raises DomainError 409 `model_archived`."""
     if model.archived_at is not None:

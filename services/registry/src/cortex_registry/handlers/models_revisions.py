@@ -14,7 +14,7 @@ from cortex_registry.domain.specification import parse_specification
 from cortex_registry.domain.text import is_id
 from cortex_registry.domain.versions import Expected
 from cortex_registry.handlers.models import Changed
-from cortex_registry.handlers.models_editor import Change, ModelEditor, act_of
+from cortex_registry.handlers.models_editor import Change, ModelEditor, act_of, require_own
 from cortex_registry.handlers.observation import Observation
 
 
@@ -80,10 +80,10 @@ class ModelRevisions:
         warnings: list[FieldWarning] = []
 
         async def decide(model: Model) -> Change | None:
+            require_own(model)
             (revision,) = await self._find(model.id, (version,))
             document = rolled_back(model.document, revision.document)
-            if not document.external:
-                check(parse_specification(merge(document, {})), self._editor.rules.models_root)
+            check(parse_specification(merge(document, {})), self._editor.rules.models_root)
             warnings[:] = _about_token(model, revision)
             fields = changed_fields(model.document, document)
             if not fields:

@@ -25,7 +25,7 @@ from cortex_registry.domain.portable import (
 from cortex_registry.domain.specification import AnySpecification
 from cortex_registry.domain.submission import Submission, parse_submission
 from cortex_registry.handlers.models import ModelService
-from cortex_registry.handlers.models_editor import CONFLICT_ATTEMPTS, ModelEditor, act_of, too_busy
+from cortex_registry.handlers.models_editor import CONFLICT_ATTEMPTS, ModelEditor, act_of, require_own, too_busy
 from cortex_registry.ports import Act
 
 log = get_logger()
@@ -93,9 +93,7 @@ class PortableService:
     async def export_one(self, reference: str) -> PortableFile:
         """One model; raises DomainError 409 `model_external` for one that others run."""
         model = await self._editor.find(reference)
-        if model.document.external:
-            message = "This model is run by others: there is nothing to export. See GET /admin/upstreams."
-            raise DomainError("model_external", message, status=409)
+        require_own(model)
         return self._file([model])
 
     async def export_all(self) -> PortableFile | None:

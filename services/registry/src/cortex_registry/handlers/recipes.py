@@ -26,6 +26,7 @@ from cortex_registry.domain.recipes import (
 from cortex_registry.domain.submission import parse_submission
 from cortex_registry.domain.versions import Expected, require_version
 from cortex_registry.handlers.models import Changed, ModelService
+from cortex_registry.handlers.models_editor import require_own
 from cortex_registry.ports import Act
 
 log = get_logger()
@@ -127,11 +128,9 @@ class RecipeService:
 
     async def create_from_model(self, reference: str, name: str, description: str, caller: Caller) -> Saved:
         """Keep a model's configuration, every field but names and secrets."""
-        document = (await self._models.get(reference)).model.document
-        if document.external:
-            message = "This model is run by others: it has no configuration to keep."
-            raise DomainError("model_external", message, status=409)
-        return await self.create(RecipeDraft(name, description, fields_of_model(document)), caller)
+        model = (await self._models.get(reference)).model
+        require_own(model)
+        return await self.create(RecipeDraft(name, description, fields_of_model(model.document)), caller)
 
     async def list_of(self, wanted: RecipeFilter) -> Sequence[Recipe]:
         return await self._repository.list_of(wanted)
