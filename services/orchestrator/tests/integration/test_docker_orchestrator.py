@@ -3,13 +3,14 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import docker
 import pytest
 
-from cortex_contracts.documents import ModelDocumentV1
+from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType, ReplicaState
+from cortex_contracts.streams import NODES
 from cortex_kit.ids import uuid7
 from cortex_orchestrator.adapters.docker_catalog import CatalogSettings, DockerCatalog
 from cortex_orchestrator.adapters.docker_engine import DockerEngine
@@ -50,6 +51,8 @@ async def test_a_model_in_a_container_starts_chats_survives_crashes_and_stops(
     (container,) = containers()
     assert container.name == f"llamacpp-model-{llama_model.id}-0"
     _assert_hardened(container.attrs)
+    node = await _node(cluster)
+    assert node.engines["llamacpp"].startswith("cortex/llamacpp-server:test@sha256:")
 
     orchestrator.send_signal(signal.SIGKILL)
     orchestrator.wait(timeout=10)
@@ -69,6 +72,17 @@ async def test_a_model_in_a_container_starts_chats_survives_crashes_and_stops(
     await cluster.until(lambda: "container.removed" in cluster.subjects(), "the container is removed")
     assert cluster.event("container.stopped")["exit_code"] == 0
     assert containers() == []
+
+
+async def _node(cluster: Any) -> NodeDocumentV1:
+    async def known() -> NodeDocumentV1 | None:
+        entry = await (await cluster.jetstream.key_value(NODES.name)).get(
+            cluster.environment["CORTEX_ORCHESTRATOR_NODE"]
+        )
+        document = NodeDocumentV1.model_validate_json(entry.value)
+        return document if document.engines else None
+
+    return cast(NodeDocumentV1, await cluster.until(known, "the node tells its engines"))
 
 
 def _assert_hardened(attributes: dict[str, Any]) -> None:
