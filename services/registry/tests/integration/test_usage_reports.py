@@ -25,7 +25,7 @@ from cortex_registry.adapters.postgres import Database
 from cortex_registry.adapters.usage import PostgresUsage
 from cortex_registry.adapters.usage_reports import PostgresUsageReports
 from cortex_registry.adapters.usage_upkeep import PostgresUsageUpkeep
-from cortex_registry.domain.identity import ROOT, Identity
+from cortex_registry.domain.identity import ROOT, CredentialKind, Identity, Role
 from cortex_registry.domain.usage_latency import RELATIVE_ERROR
 from cortex_registry.entrypoints.http import create_app
 from cortex_registry.entrypoints.routes.usage import UsageRoutes
@@ -54,8 +54,11 @@ class At:
 
 
 class Everybody:
+    """Authenticator: an administrator, or with a token a user."""
+
     async def authenticate(self, headers: Any, method: str) -> Identity | None:
-        return ROOT
+        user = headers.get("authorization")
+        return Identity(CredentialKind.TOKEN, "alice", Role.VIEWER, user) if user else ROOT
 
 
 @dataclass
@@ -482,3 +485,20 @@ async def test_nonsense_is_refused_by_name(bench: Bench) -> None:
     assert (empty["items"], empty["totals"]["requests"]) == ([], 0)
     assert (await bench.get("/usage/latency"))["items"] == []
     assert (await bench.get("/usage"))["totals"]["requests"] == 0
+
+
+async def test_users_see_the_usage_of_their_own_keys_and_no_other(bench: Bench) -> None:
+    await bench.add(*crowd(300, NOW - timedelta(days=5), NOW))
+    mine = [one for one in bench.records if one.user_id == USER]
+    bench.client.headers["authorization"] = USER
+    for params in ({}, {"user": "somebody"}, {"user_id": "somebody"}):
+        body = await bench.get("/me/usage", limit=1000, **params)
+        assert {item["request_id"] for item in body["items"]} == {one.request_id for one in mine}
+        assert body["totals"]["requests"] == len(mine)
+    summed = await bench.get("/me/usage/aggregate", hours=24 * 6, group_by="user,model")
+    assert {row["user_id"] for row in summed["items"]} == {USER}
+    assert summed["totals"]["requests"] == len(mine)
+    series = await bench.get("/me/usage/series", hours=24 * 6, bucket="day")
+    assert sum(point["requests"] for point in series["items"][0]["points"]) == len(mine)
+    bench.client.headers["authorization"] = "01890000-0000-7000-8000-0000000000ff"
+    assert (await bench.get("/me/usage"))["items"] == []

@@ -84,7 +84,7 @@ def test_days_that_are_whole_by_turns_do_not_blow_a_statement_up() -> None:
 
 
 def test_locks_of_days_and_months_never_collide() -> None:
-    days = days_between(datetime(1990, 1, 1, tzinfo=UTC), datetime(2090, 1, 1, tzinfo=UTC))
+    days = days_between(datetime(2000, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC))
     numbers = [lock_number("day", day) for day in days]
     numbers += [lock_number("month", month) for month in {month_of(day) for day in days}]
     assert len(set(numbers)) == len(numbers)
@@ -183,7 +183,7 @@ def test_a_key_is_touched_once_a_minute() -> None:
     assert keys.due([later, record(), record(key_id=KeyId("b"))], 100.0) == {"k": later.started_at, "b": NOW}
     assert keys.due([record()], 159.9) == {}
     assert keys.due([record()], 160.0) == {"k": NOW}
-    assert len(keys.due([record(key_id=KeyId(str(number))) for number in range(30_000)], 200.0)) == 30_000
+    assert len(keys.due([record(key_id=KeyId(str(number))) for number in range(10_001)], 200.0)) == 10_001
 
 
 @pytest.mark.parametrize(
