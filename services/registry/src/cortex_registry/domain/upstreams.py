@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     JsonValue,
     SecretStr,
+    StrictBool,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -87,7 +88,7 @@ class UpstreamSpecification(BaseModel):
     task: Task = Field(default=Task.GENERATE, description="what the model is for")
     engine_type: EngineType = Field(default=EngineType.VLLM, description="what runs there")
     endpoints: tuple[EndpointSpecification, ...] = Field(min_length=1, max_length=MAX_ENDPOINTS)
-    enabled: bool = Field(default=True, description="whether requests are routed to it")
+    enabled: StrictBool = Field(default=True, description="whether requests are routed to it")
     request_defaults: dict[str, JsonValue] = Field(
         default_factory=dict, description='parameters for requests that do not set them, e.g. {"temperature": 0.2}'
     )

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from cortex_kit.errors import DomainError
 from cortex_registry.domain.eventlog import check_patterns
@@ -271,7 +271,7 @@ class WebhookSpecification(BaseModel):
     name: _Name
     url: _Url
     events: _Events = ("*",)
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class WebhookPatch(BaseModel):
@@ -282,4 +282,4 @@ class WebhookPatch(BaseModel):
     name: _Name | None = None
     url: _Url | None = None
     events: _Events | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from cortex_registry.domain.webhooks import Attempt, Delivery, DeliveryKind, DeliveryStatus, Webhook
 
@@ -62,7 +62,7 @@ class RedeliverRange(BaseModel):
 
     after: int = Field(ge=0, le=BIGGEST, description="Events above this sequence,")
     until: int = Field(ge=1, le=BIGGEST, description="up to this one.")
-    only_failed: bool = Field(default=False, description="Only events that were given up or cancelled.")
+    only_failed: StrictBool = Field(default=False, description="Only events that were given up or cancelled.")
     limit: int = Field(default=1000, ge=1, le=10_000)
 
 
