@@ -136,3 +136,13 @@ async def test_a_registry_that_cannot_be_reached_is_told_to_everyone_who_waits(d
     assert [getattr(result, "code", result) for result in results] == ["registry_unreachable"] * 2
     with pytest.raises(DomainError):
         await images.find(ENGINE, None, ignore)
+
+
+async def test_an_image_that_cannot_be_asked_leaves_no_container(registry: MakeRegistry) -> None:
+    source = registry()
+    images = DockerCatalog(DockerEngine(), CatalogSettings(dict.fromkeys(EngineType, source.reference), "unasked"))
+    with pytest.raises(DomainError):
+        await images.find(ENGINES[EngineType.LLAMACPP], None, ignore)
+    client = docker.from_env(timeout=30)
+    assert client.containers.list(all=True, filters={"label": "cortex.probe=unasked"}) == []
+    client.close()

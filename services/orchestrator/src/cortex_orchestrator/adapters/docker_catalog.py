@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from docker.errors import ContainerError, NotFound
+from docker.errors import NotFound
 
 from cortex_contracts.enums import EngineType
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.adapters.docker_engine import DockerEngine
 from cortex_orchestrator.adapters.docker_mapping import repository_of
+from cortex_orchestrator.adapters.docker_streams import CALL_TIMEOUT_S
 from cortex_orchestrator.adapters.image_pulls import ImagePulls
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.engines.capabilities import parse_help
@@ -21,6 +22,7 @@ from cortex_orchestrator.ports import OnProgress, Sight
 log = get_logger()
 
 PROBE_TIMEOUT_S = 120.0
+PROBE_LINES = 20_000
 PROBE_LEFTOVER_AGE = timedelta(minutes=10)
 LABEL_PROBE = "cortex.probe"
 
@@ -123,7 +125,7 @@ class DockerCatalog:
             text = await self._engine.call(
                 f"asking {reference} for its options",
                 lambda client: _help(client, image.id, self._settings.node, engine),
-                timeout=PROBE_TIMEOUT_S,
+                timeout=PROBE_TIMEOUT_S + CALL_TIMEOUT_S,
             )
             self._capabilities[image.id] = parse_help(text)
             log.info("engine_inspected", image=reference, options=len(self._capabilities[image.id].flags))
@@ -147,24 +149,29 @@ def _offline_advice(reference: str) -> str:
 def _help(client: Any, image_id: str, node: str, engine: Engine) -> str:
     """What the image prints when it is asked for its options, run without network and rights."""
     _remove_leftovers(client, node)
+    container = client.containers.create(
+        image_id,
+        list(engine.help),
+        entrypoint=None if engine.lists_flags else [engine.executable],
+        labels={LABEL_PROBE: node},
+        environment={"HOME": "/tmp"},
+        network_mode="none",
+        read_only=True,
+        tmpfs={"/tmp": "rw,nosuid,nodev,size=64m"},
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        pids_limit=512,
+        healthcheck={"test": ["NONE"]},
+    )
     try:
-        output = client.containers.run(
-            image_id,
-            list(engine.help),
-            entrypoint=None if engine.lists_flags else [engine.executable],
-            labels={LABEL_PROBE: node},
-            remove=True,
-            network_mode="none",
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            pids_limit=256,
-            healthcheck={"test": ["NONE"]},
-            stdout=True,
-            stderr=True,
-        )
-    except ContainerError as error:
-        raise DomainError("engine_broken", f"asked for its options, the image failed: {error}", status=503) from error
+        container.start()
+        code = int(container.wait(timeout=PROBE_TIMEOUT_S)["StatusCode"])
+        output = container.logs(tail=PROBE_LINES)
+    finally:
+        container.remove(force=True, v=True)
+    if code != 0:
+        last = bytes(output).decode(errors="replace").strip().rpartition("\n")[2][:300]
+        raise DomainError("engine_broken", f"asked for its options, the image ended with {code}: {last}", status=503)
     text = bytes(output).decode(errors="replace")
     if "--model" not in text:
         raise DomainError("engine_broken", f"the image is no {engine.executable}: it lists no --model", status=503)
