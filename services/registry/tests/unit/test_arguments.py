@@ -19,6 +19,7 @@ from cortex_registry.domain.paths import below_root
                 "--log-file", "--slot-save-path", "--path", "--media-path", "--tools", "--agent", "-ag",
                 "--ui-mcp-proxy", "--webui-mcp-proxy", "--mcp-servers-config", "--mcp-servers-json", "--ssl-key-file",
                 "--docker-repo", "--gpt-oss-20b-default", "--fim-qwen-7b-spec", "--no-slots", "--help",
+                "--video-ffmpeg-dir", "--embd-gemma-default",
             )
         ),
         *(
@@ -27,7 +28,8 @@ from cortex_registry.domain.paths import below_root
                 "--host", "--port", "--uds=/x", "--api-key", "--api_key=x", "--served-model-name", "--served_model_name",
                 "--model", "--config", "--middleware", "--ssl-keyfile", "--hos", "--serv", "--tool-parser-plugin",
                 "--worker-extension-cls", "--disable-log-stats", "--shutdown-timeout", "--allowed-local-media-path",
-                "--load-format", "-h",
+                "--load-format", "-h", "--tool-server", "--tool-serv", "--log-config-file", "--logging-config.formatter",
+                "--grpc", "--grpc-port", "--model-class-overrides", "--profiler-config", "--weight-transfer-config",
             )
         ),
     ],
@@ -46,6 +48,8 @@ def test_a_denied_argument_is_named(engine: str, argument: str) -> None:
             "llamacpp",
             ["--temp", "0.2", "-t", "4", "-0.5", "-1", "--override-kv", "a=int:1", "--no-warmup", "-fa", "on"],
         ),
+        ("llamacpp", ["--embd-normalize", "2", "--log-verbosity", "5", "--lazy-mode", "on"]),
+        ("vllm", ["--logprobs-mode", "x", "--log-level", "info", "--tokens-only"]),
         ("llamacpp", ["--spec-default", "--spec-type", "ngram-simple", "--metrics", "plain value"]),
         ("vllm", ["--seed", "1", "--max-log-len=3", "--enable-auto-tool-choice", "--model-impl", "auto", "-tp", "2"]),
         ("vllm", ["--config-format", "hf", "--tokenizer-mode", "slow", "-O3", "--compilation-config.mode", "1"]),
@@ -58,7 +62,7 @@ def test_other_arguments_pass(engine: str, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "name",
     ["CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "LLAMA_API_KEY", "LLAMA_ARG_HOST", "VLLM_API_KEY", "HF_TOKEN", "PATH",
-     "PYTHONPATH", "CORTEX_SECRET_KEY", "ld_preload", "a b", "", "A=B", "1A"],
+     "PYTHONPATH", "CORTEX_SECRET_KEY", "ld_preload", "GGML_BACKEND_PATH", "VLLM_LOGGING_CONFIG_PATH", "a b", "", "A=B", "1A"],
 )  # fmt: skip
 def test_a_denied_variable_is_named(name: str) -> None:
     with pytest.raises(DomainError) as caught:

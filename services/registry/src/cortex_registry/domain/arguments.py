@@ -19,11 +19,11 @@ _LLAMACPP_WORDS = (
     "--control-vector-scaled --chat-template-file -mm --mmproj -md --model-draft --spec-draft-model "
     "--tools --tools-runtime -ag --agent --ui-config-file --webui-config-file --ui-mcp-proxy --webui-mcp-proxy "
     "--ssl-key-file --ssl-cert-file --props --no-slots -h --help --usage --version -cl --cache-list "
-    "--completion-bash --list-devices"
+    "--completion-bash --list-devices --video-ffmpeg-dir"
 )
 _LLAMACPP_DENIED = frozenset(_LLAMACPP_WORDS.split())
 _LLAMACPP_DENIED_PREFIXES = ("--models-", "--mcp-", "--hf-", "--api-key", "--cors-")
-_LLAMACPP_PRESET = re.compile(r"--(embd|fim|gpt-oss|vision)-.*")
+_LLAMACPP_PRESET = re.compile(r"--(embd|fim|gpt-oss|vision)-.+-(default|spec)")
 
 _VLLM_WORDS = (
     "--host --port --uds --api-key --served-model-name --model --model-tag --config --root-path --middleware "
@@ -31,7 +31,8 @@ _VLLM_WORDS = (
     "--allowed-origins --allowed-methods --allowed-headers --allow-credentials --hf-token --download-dir "
     "--allowed-local-media-path --tool-parser-plugin --reasoning-parser-plugin --logits-processors --worker-cls "
     "--worker-extension-cls --scheduler-cls --load-format --disable-log-stats --uvicorn-log-level --shutdown-timeout "
-    "--headless --io-processor-plugin --help -h --version -v"
+    "--headless --io-processor-plugin --help -h --version -v --tool-server --log-config-file --logging-config --grpc "
+    "--grpc-port --model-class-overrides --profiler-config --weight-transfer-config --mm-encoder-fp8-scale-save-path"
 )
 _VLLM_DENIED = frozenset(_VLLM_WORDS.split())
 
@@ -40,7 +41,8 @@ _ENV_WORDS = (
     "PATH HOME SHELL ENV BASH_ENV CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES "
     "ROCR_VISIBLE_DEVICES GGML_VK_VISIBLE_DEVICES HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_HUB_OFFLINE HF_ENDPOINT "
     "LLAMA_API_KEY VLLM_API_KEY VLLM_PORT VLLM_HOST_IP VLLM_PLUGINS VLLM_SERVER_DEV_MODE "
-    "VLLM_ALLOW_INSECURE_SERIALIZATION GCONV_PATH"
+    "VLLM_ALLOW_INSECURE_SERIALIZATION VLLM_ALLOW_RUNTIME_LORA_UPDATING VLLM_LOGGING_CONFIG_PATH GCONV_PATH "
+    "GGML_BACKEND_PATH LLAMA_LOG_FILE"
 )
 _ENV_DENIED = frozenset(_ENV_WORDS.split())
 _ENV_DENIED_PREFIXES = ("CORTEX_", "LLAMA_ARG_", "LD_", "DYLD_", "PYTHON")
