@@ -1,7 +1,7 @@
 """Where replicas fit, what gives way, and what engines' logs tell of their memory."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex_contracts.base import ModelId, ReplicaId
@@ -143,7 +143,6 @@ wishes = st.builds(
 )
 
 
-@settings(max_examples=200)
 @given(asks, machines, promise_lists, wishes)
 def test_no_more_is_promised_than_there_is_and_every_answer_explains(
     ask: Ask, there: Machine, promises: list[Promise], wish: Wish

@@ -258,7 +258,8 @@ def _gpu_environment(spec: ContainerSpec) -> dict[str, str]:
     if not spec.gpus:
         return {}
     devices = ",".join(str(index) for index in spec.gpus)
-    return {"CUDA_VISIBLE_DEVICES": devices, "GGML_VK_VISIBLE_DEVICES": devices}
+    # NVML counts by bus; CUDA would put the fastest first.
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": devices, "GGML_VK_VISIBLE_DEVICES": devices}
 
 
 def _free_port(taken: set[int]) -> int:
