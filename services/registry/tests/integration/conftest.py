@@ -253,3 +253,58 @@ def put_replica(nc: Client) -> Callable[..., Any]:
             await (await js.key_value("verdicts")).put(replica.id, document.model_dump_json().encode())
 
     return put
+
+
+CHEAP_PASSWORDS = {"password_memory_kib": 64, "password_time_cost": 1, "password_parallelism": 1}
+GOOD_PASSWORD = "correct zebra staples 41"
+
+
+class Browser:
+    """Keeps cookies and sends the CSRF token, as the console does; has no bearer token."""
+
+    def __init__(self, registry: Registry) -> None:
+        transport = registry.client._transport
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://registry")
+
+    async def login(self, username: str, password: str = GOOD_PASSWORD, **headers: str) -> httpx.Response:
+        body = {"username": username, "password": password}
+        return await self.client.post("/admin/auth/login", json=body, headers=headers)
+
+    async def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"X-CSRF-Token": self.client.cookies.get("cortex_csrf") or ""} | options.pop("headers", {})
+        return await self.client.request(method, f"/admin{path}", headers=headers, **options)
+
+    async def settle(self, username: str, one_time: str, password: str = GOOD_PASSWORD) -> None:
+        """Sign in for the first time."""
+        assert (await self.login(username, one_time)).status_code == 200
+        body = {"current_password": one_time, "new_password": password}
+        changed = await self("POST", "/auth/password", json=body)
+        assert changed.status_code == 200, changed.text
+
+
+@pytest.fixture
+async def people(start_registry: Callable[..., AbstractAsyncContextManager[Registry]]) -> AsyncIterator[Registry]:
+    """A registry whose password hashes cost little."""
+    async with start_registry(**CHEAP_PASSWORDS) as running:
+        await running.ready()
+        yield running
+
+
+@pytest.fixture
+def new_browser() -> Callable[[Registry], Browser]:
+    """`new_browser(registry)`: nobody has signed in yet."""
+    return Browser
+
+
+@pytest.fixture
+def sign_in() -> Callable[..., Any]:
+    """`browser, user = await sign_in(registry, username, role)`: a new user who has chosen a password."""
+
+    async def make(registry: Registry, username: str, role: str = "viewer", **fields: Any) -> tuple[Browser, Any]:
+        made = await registry.client.post("/admin/users", json={"username": username, "role": role, **fields})
+        assert made.status_code == 201, made.text
+        browser = Browser(registry)
+        await browser.settle(username, made.json()["one_time_password"])
+        return browser, made.json()
+
+    return make

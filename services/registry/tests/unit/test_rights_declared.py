@@ -93,9 +93,9 @@ def test_every_right_is_granted_to_some_role() -> None:
     assert all(ROOT.may(right) for right in Right)
 
 
-def test_who_must_change_their_password_has_no_right_but_over_their_own() -> None:
+def test_who_must_change_their_password_has_no_right_but_over_their_own_sign_in() -> None:
     identity = Identity(CredentialKind.SESSION, "a", Role.ADMIN, "id", must_change_password=True)
-    assert identity.rights == (Right.SELF,)
+    assert identity.rights == (Right.ACCOUNT,)
 
 
 def test_a_credential_has_the_lower_of_two_roles() -> None:

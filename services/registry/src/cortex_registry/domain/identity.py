@@ -26,6 +26,8 @@ class Right(StrEnum):
 
     PUBLIC = "public"
     """Nobody need sign in."""
+    ACCOUNT = "account"
+    """One's own sign-in: who one is, password, sessions. All that a one-time password is good for."""
     SELF = "self"
     """Any signed-in user, about what is their own."""
     MODELS_READ = "models:read"
@@ -50,6 +52,7 @@ class Right(StrEnum):
 
 
 GRANTS: Mapping[Right, Role] = {
+    Right.ACCOUNT: Role.VIEWER,
     Right.SELF: Role.VIEWER,
     Right.MODELS_READ: Role.VIEWER,
     Right.MODELS_OPERATE: Role.OPERATOR,
@@ -102,7 +105,7 @@ class Identity:
     def rights(self) -> tuple[Right, ...]:
         """Everything this identity may do now, for a console that hides the rest."""
         if self.must_change_password:
-            return (Right.SELF,)
+            return (Right.ACCOUNT,)
         return tuple(right for right in GRANTS if self.may(right))
 
 

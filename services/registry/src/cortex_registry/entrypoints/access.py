@@ -46,7 +46,7 @@ class Requires:
         if right is Right.PUBLIC:
             return
         identity = identity_of(request)
-        if identity.must_change_password and right is not Right.SELF:
+        if identity.must_change_password and right is not Right.ACCOUNT:
             raise DomainError("password_change_required", "Change your password first.", status=403)
         if not identity.may(right):
             message = f"A {identity.role} may not do this: it takes the right {right.value}."

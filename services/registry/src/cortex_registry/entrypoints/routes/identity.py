@@ -67,12 +67,12 @@ class AuthRoutes:
     def router(self) -> APIRouter:
         routes = Routes("auth")
         routes.add("POST", LOGIN, self.login, Right.PUBLIC)
-        routes.add("POST", "/auth/logout", self.logout, Right.SELF, status_code=204)
-        routes.add("GET", "/auth/me", self.me, Right.SELF)
-        routes.add("POST", "/auth/password", self.change_password, Right.SELF)
-        routes.add("GET", "/auth/sessions", self.sessions, Right.SELF)
-        routes.add("DELETE", "/auth/sessions", self.end_others, Right.SELF)
-        routes.add("DELETE", "/auth/sessions/{session_id}", self.end, Right.SELF, status_code=204)
+        routes.add("POST", "/auth/logout", self.logout, Right.ACCOUNT, status_code=204)
+        routes.add("GET", "/auth/me", self.me, Right.ACCOUNT)
+        routes.add("POST", "/auth/password", self.change_password, Right.ACCOUNT)
+        routes.add("GET", "/auth/sessions", self.sessions, Right.ACCOUNT)
+        routes.add("DELETE", "/auth/sessions", self.end_others, Right.ACCOUNT)
+        routes.add("DELETE", "/auth/sessions/{session_id}", self.end, Right.ACCOUNT, status_code=204)
         return routes.router
 
     async def login(self, body: LoginBody, request: Request, response: Response, visitor: VisitorOf) -> SessionOpened:
