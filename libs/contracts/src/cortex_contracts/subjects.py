@@ -40,6 +40,11 @@ def rpc_logs_follow(node: NodeId) -> str:
     return f"rpc.orchestrator.logs-follow.{node}"
 
 
+def rpc_examine(node: NodeId) -> str:
+    """Request-reply subject that examines one node (doctor.ExamineRequestV1)."""
+    return f"rpc.orchestrator.examine.{node}"
+
+
 def dead_letter(consumer: str) -> str:
     """Where messages go that `consumer` can never handle."""
     return f"dlq.{consumer}"

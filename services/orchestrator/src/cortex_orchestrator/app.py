@@ -24,12 +24,14 @@ from cortex_orchestrator.adapters.machine import MeasuredMachine, describe, gpu_
 from cortex_orchestrator.adapters.sender import sender
 from cortex_orchestrator.domain.attempts import BackoffPolicy
 from cortex_orchestrator.domain.spec import ContainerSpec, Mount
+from cortex_orchestrator.entrypoints.doctor import bind_doctor
 from cortex_orchestrator.entrypoints.dry_run import bind_dry_runs
 from cortex_orchestrator.entrypoints.events import bind, bind_demands, bind_log_follows
 from cortex_orchestrator.handlers.admission import Admission
 from cortex_orchestrator.handlers.asks import Asks
 from cortex_orchestrator.handlers.causes import Causes
 from cortex_orchestrator.handlers.demand import DemandBook
+from cortex_orchestrator.handlers.doctor import Doctor
 from cortex_orchestrator.handlers.drain import Drain, DrainSettings
 from cortex_orchestrator.handlers.dry_run import DryRuns
 from cortex_orchestrator.handlers.health import HealthBook
@@ -46,6 +48,7 @@ from cortex_orchestrator.handlers.world import Timing, World
 from cortex_orchestrator.ports import EngineRuntime, GpuProbe
 from cortex_orchestrator.settings import Settings
 from cortex_orchestrator.wiring import Engines, new_engines
+from cortex_orchestrator.wiring_doctor import new_doctor
 
 DRAIN_S = 2.0
 MODELS_IN_CONTAINER = "/models"
@@ -118,6 +121,7 @@ class _Parts:
     node: NodeReporter
     waker: Waker
     dry_runs: DryRuns
+    doctor: Doctor
 
 
 def _wire(settings: Settings) -> _Parts:
@@ -161,7 +165,10 @@ def _wire(settings: Settings) -> _Parts:
     node_store = KVStore[NodeDocumentV1](bus, NODES)
     node_reporter = NodeReporter(lambda: _describe(node, engines, gpus, memory), node_store, events, lease)
     dry_runs = DryRuns(engines.catalog, profile, admission)
-    return _Parts(bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter, waker, dry_runs)
+    doctor = new_doctor(settings, engines.catalog, gpus, clock)
+    return _Parts(
+        bus, models, replicas, verdicts, lease, runtime, reporter, reconciler, node_reporter, waker, dry_runs, doctor
+    )
 
 
 @asynccontextmanager
@@ -170,6 +177,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     parts = _wire(settings)
     broker = new_broker(settings.nats_url, name=f"orchestrator-rpc-{settings.instance}")
     bind(broker, parts.runtime, NodeId(settings.node))
+    bind_doctor(broker, parts.doctor, NodeId(settings.node))
     send = sender(parts.bus)
     follows = LogFollows(parts.runtime, send, parts.lease, FollowSettings(max_follows=settings.log_follows))
     bind_log_follows(broker, follows, NodeId(settings.node), send)

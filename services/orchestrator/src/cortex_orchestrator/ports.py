@@ -11,6 +11,7 @@ from cortex_contracts.estimates import EstimateRequestV1, EstimateResultV1
 from cortex_contracts.events import Event
 from cortex_contracts.operations import PlacementV1
 from cortex_kit.events import Origin
+from cortex_orchestrator.domain.doctor import DockerFacts
 from cortex_orchestrator.domain.engines.base import Engine
 from cortex_orchestrator.domain.observed import Exit, Observed
 from cortex_orchestrator.domain.placement import Machine
@@ -101,7 +102,6 @@ class EngineCatalog(Protocol):
         """
         ...
 
-
     async def look(self, engine: Engine, image: str | None) -> Sight:
         """The program as it is here now: fetches nothing, starts no model; may ask a build for its options.
 
@@ -175,4 +175,12 @@ class GpuProbe(Protocol):
 
     def gpus(self) -> tuple[GpuInfo, ...]:
         """Empty when there is none or nothing can tell."""
+        ...
+
+
+class DockerExaminer(Protocol):
+    """Asks a Docker engine about itself, for the doctor."""
+
+    async def examine(self) -> DockerFacts:
+        """Raises TransientError or DomainError when the engine cannot be asked."""
         ...
