@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cortex_cli.adapters.admin_api import AdminApi, Row
-from cortex_cli.commands import model_change, model_history, model_runtime
+from cortex_cli.commands import model_change, model_history, model_runtime, model_why
 from cortex_cli.commands.calls import call
 from cortex_cli.commands.loading import show_loading
 from cortex_cli.commands.models import (
@@ -254,3 +254,4 @@ def _gpus(text: str | None) -> list[int] | str | None:
 model_change.register(app)
 model_runtime.register(app)
 model_history.register(app)
+model_why.register(app)

@@ -125,7 +125,8 @@ def encode(item: LoggedEvent | Notice) -> bytes:
     """One event of the stream; JSON holds no line break, so that one data line is enough."""
     if isinstance(item, Notice):
         return _notice(item)
-    data = json.dumps(item.cloud_event(), ensure_ascii=False, separators=(",", ":"))
+    # ASCII only: some clients take U+2028 and the like for line ends.
+    data = json.dumps(item.cloud_event(), separators=(",", ":"))
     return f"id: {item.sequence}\nevent: {item.type}\ndata: {data}\n\n".encode()
 
 
