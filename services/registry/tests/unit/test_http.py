@@ -116,6 +116,10 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     settings = Settings()  # type: ignore[call-arg]
     assert (settings.port, settings.engines, settings.events_max_age_s) == (8081, ("llamacpp", "vllm"), 60)
     assert "secret@" not in repr(settings)
-    monkeypatch.setenv("CORTEX_REGISTRY_ENGINES", "tgi")
+    monkeypatch.setenv("CORTEX_ENGINES", "vllm")
+    assert Settings().engines == ("vllm",)  # type: ignore[call-arg]
+    monkeypatch.setenv("CORTEX_ENGINES", "")
+    assert Settings().engines == ()  # type: ignore[call-arg]
+    monkeypatch.setenv("CORTEX_ENGINES", "tgi")
     with pytest.raises(ValidationError):
         Settings()  # type: ignore[call-arg]
