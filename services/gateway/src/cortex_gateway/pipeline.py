@@ -259,7 +259,8 @@ def _prepare(
     check_request(route.engine_type, fields)
     streaming = bool(fields.stream) and inference.api.streams
     model = route.model
-    served_name = target.served_name or model.served_model_name
+    own_name = fields.model if fields.model in route.adapters else model.served_model_name
+    served_name = target.served_name or own_name
     return UpstreamRequest(
         path=inference.api.upstream_path,
         body=prepare_body(body, fields, served_name, route.defaults, streaming=streaming),

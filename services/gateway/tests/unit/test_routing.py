@@ -1,5 +1,6 @@
 import pytest
 
+from cortex_contracts.engines import VllmOptions
 from cortex_contracts.enums import RoutingPolicy
 from cortex_contracts.external import external_replicas
 from cortex_gateway.domain.routing import Keys, build_table, order_by_policy, parse_endpoint
@@ -54,6 +55,17 @@ def test_a_model_without_replicas_is_starting(model):
     route = table_of([model()]).find("served-m1")
     assert route is not None
     assert route.unavailability.state == "starting"
+
+
+def test_an_adapter_is_found_by_its_name_which_every_other_name_hides(model):
+    options = VllmOptions.model_validate({"lora_modules": [{"name": "sql", "path": "sql"}, {"name": "b", "path": "b"}]})
+    table = table_of([model("m1", engine_type="vllm", vllm=options), model("m2", aliases=("b",))])
+    route = table.find("sql")
+    assert route is table.find("served-m1")
+    assert route is not None
+    assert route.adapters == {"sql", "b"}
+    assert "sql" in route.names
+    assert table.find("b") is table.find("served-m2")
 
 
 def test_names_and_aliases_find_the_model_and_names_win(model):

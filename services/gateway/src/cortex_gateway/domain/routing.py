@@ -71,6 +71,8 @@ class Route:
     unavailability: Unavailability
     defaults: Mapping[str, msgspec.Raw]
     """Encoded `request_defaults`, ready to be spliced into a request."""
+    adapters: frozenset[str] = frozenset()
+    """Names of LoRA adapters, which the engine must be asked for by their own names."""
 
     @property
     def engine_type(self) -> EngineType:
@@ -112,6 +114,9 @@ def build_table(
     for route in routes:
         for alias in route.model.aliases:
             by_name.setdefault(alias, route)
+    for route in routes:
+        for adapter in route.adapters:
+            by_name.setdefault(adapter, route)
     return RoutingTable(by_name, tuple(routes))
 
 
@@ -126,9 +131,13 @@ def _build_route(
         target = _target_of(model, replica, verdicts.get(replica.id), keys)
         if target is not None:
             targets.append(target)
+    adapters = (
+        frozenset(module.name for module in model.vllm.lora_modules) if model.vllm is not None else frozenset[str]()
+    )
     return Route(
         model=model,
-        names=frozenset((model.served_model_name, *model.aliases)),
+        names=adapters | {model.served_model_name, *model.aliases},
+        adapters=adapters,
         targets=tuple(targets),
         unavailability=explain(model, replicas, verdicts),
         defaults={
