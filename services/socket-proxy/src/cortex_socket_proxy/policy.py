@@ -70,6 +70,7 @@ _OF_A_CONTAINER = (
     ("POST", rf"/containers/{_ID}/start"),
     ("POST", rf"/containers/{_ID}/stop"),
     ("POST", rf"/containers/{_ID}/kill"),
+    ("POST", rf"/containers/{_ID}/unpause"),
     ("POST", rf"/containers/{_ID}/wait"),
     ("DELETE", rf"/containers/{_ID}"),
 )
