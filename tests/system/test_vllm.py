@@ -4,9 +4,11 @@ Needs a `vllm` program and a tiny model (cortex_testing.binaries): skipped where
 CORTEX_REQUIRE_VLLM=1.
 """
 
+import json
 import os
 import re
 import shutil
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from cortex_testing.stack import DEMO, Stack, eventually
 pytestmark = [pytest.mark.vllm, pytest.mark.system, pytest.mark.timeout(600)]
 
 TINY = "tiny-llama"
+ADAPTER = "tiny-adapter"
 MESSAGES = [{"role": "user", "content": "Say hello."}]
 LOAD_S = 240.0
 
@@ -53,6 +56,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.start()
     try:
         shutil.copytree(model, stack.models / TINY)
+        _write_adapter(stack.models / "adapter")
         created = stack.admin(
             "POST",
             "/admin/models",
@@ -65,6 +69,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 "enforce_eager": True,
                 "kv_cache_memory_bytes": 64 * 1024 * 1024,
                 "stop_timeout_s": 25,
+                "lora_modules": [{"name": ADAPTER, "path": "adapter"}],
+                "max_lora_rank": 8,
             },
         )
         assert created.status_code == 201, created.text
@@ -76,13 +82,28 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     assert _processes(stack.home) == [], "a vLLM outlived `cortex up`"
 
 
+def _write_adapter(folder: Path) -> None:
+    """A LoRA adapter of rank 8 for one matrix of the tiny model; all zeros, so that it changes nothing."""
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    size = 8 * 64 * 4
+    header = {
+        f"{prefix}A.weight": {"dtype": "F32", "shape": [8, 64], "data_offsets": [0, size]},
+        f"{prefix}B.weight": {"dtype": "F32", "shape": [64, 8], "data_offsets": [size, 2 * size]},
+    }
+    text = json.dumps(header).encode()
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(2 * size))
+
+
 def _state(stack: Stack) -> str:
     model = stack.model(TINY)
     assert model["state"] != "failed", f"{model}\n{stack.tail(80)}"
     return str(model["state"])
 
 
-@pytest.mark.parametrize("model", [DEMO, TINY])
+@pytest.mark.parametrize("model", [DEMO, TINY, ADAPTER])
 def test_both_engines_answer_the_official_client(both: Stack, model: str) -> None:
     with both.openai() as client:
         answer = client.chat.completions.create(model=model, messages=MESSAGES, max_tokens=6, temperature=0)
@@ -175,11 +196,10 @@ def test_a_stop_lets_streams_finish_and_leaves_no_process(both: Stack) -> None:
                     stream=True,
                     extra_body={"ignore_eos": True},
                 )
-                last = next(chunks)
+                next(chunks)
                 begun.release()
-                for last in chunks:
-                    pass
-            ends.append(str(last.choices[0].finish_reason))
+                reasons = [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+            ends.append(str(reasons[-1]))
         except openai.APIError as error:
             begun.release()
             ends.append(f"error: {error}")
