@@ -81,6 +81,8 @@ async def test_users_are_made_listed_filtered_changed_and_deleted_with_audit_and
         "precondition_failed",
     )
     assert (await client.patch(path, json={"role": "operator"})).json()["version"] == 2, "nothing changed"
+    for field in ("username", "display_name", "role", "disabled"):
+        assert code(await client.patch(path, json={field: None})) == (422, "invalid_request"), field
     assert (await client.get(f"/admin/orgs/{org['id']}")).json()["users"] == 3
     refused = await client.delete(f"/admin/orgs/{org['id']}")
     assert (code(refused), refused.json()["users"]) == ((409, "org_not_empty"), 3)

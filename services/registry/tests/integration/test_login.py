@@ -122,7 +122,6 @@ ODD_HEADERS = (
     "Bearer cortex-pat-" + "A" * 100_000,
     "Bearer cortex-pat-" + "\xe9" * 43,
     "Bearer  cortex-pat-' OR 1=1 --",
-    "Basic YWxpY2U6YWxpY2U=",
     "bearer",
     "Bearer\tan-admin-token-for-tests",
 )
@@ -367,7 +366,6 @@ MALFORMED = (
     b"{",
     b'{"username": "alice"}',
     b'{"username": 1, "password": "x"}',
-    b'{"username": "a", "password": null}',
     b'{"username": "a", "password": "x", "role": "admin"}',
     b'{"username": "a\\u0000", "password": "x"}',
     b'{"username": "\\ud800", "password": "x"}',

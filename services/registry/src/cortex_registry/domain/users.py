@@ -132,10 +132,15 @@ class OrgSpecification(_Body):
     name: Text = Field(examples=["Research"])
 
 
-class OrgPatch(_Body):
-    """What to change of an organisation."""
+def _no_default(schema: dict[str, Any]) -> None:
+    """A field that is left out of a change stays as it is: what stands for that in the code is no default."""
+    schema.pop("default", None)
 
-    name: Text | None = Field(default=None, examples=["Research and Development"])
+
+class OrgPatch(_Body):
+    """What to change of an organisation; a field that is left out stays."""
+
+    name: Text = Field(default="", examples=["Research and Development"], json_schema_extra=_no_default)
 
 
 class UserSpecification(_Body):
@@ -150,18 +155,17 @@ class UserSpecification(_Body):
 class UserPatch(_Body):
     """What to change of a user; a field that is left out stays."""
 
-    username: Text | None = Field(default=None, examples=["alice"])
-    display_name: Text | None = Field(default=None, examples=["Alice Example"])
-    role: Role | None = Field(default=None, examples=["viewer"])
-    org_id: Text | None = Field(default=None, description="null takes the user out of the organisation.")
-    disabled: bool | None = Field(default=None, description="A disabled user cannot sign in and has no session.")
-
-    @model_validator(mode="after")
-    def _nothing_is_null(self) -> "UserPatch":
-        for field in ("username", "display_name", "role", "disabled"):
-            if field in self.model_fields_set and getattr(self, field) is None:
-                raise ValueError(f"{field} must not be null")
-        return self
+    username: Text = Field(default="", examples=["alice"], json_schema_extra=_no_default)
+    display_name: Text = Field(default="", examples=["Alice Example"], json_schema_extra=_no_default)
+    role: Role = Field(default=Role.VIEWER, examples=["viewer"], json_schema_extra=_no_default)
+    org_id: Text | None = Field(
+        default=None, description="null takes the user out of the organisation.", json_schema_extra=_no_default
+    )
+    disabled: bool = Field(
+        default=False,
+        description="A disabled user cannot sign in and has no session.",
+        json_schema_extra=_no_default,
+    )
 
 
 def patched(user: User, patch: UserPatch, now: datetime) -> User:
