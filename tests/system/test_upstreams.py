@@ -139,8 +139,14 @@ def test_an_engine_of_somebody_else_is_routed_to_and_watched(stage: Stage, engin
     assert (listed[0]["model"], listed[0]["model_id"]) == ("our-name", created.json()["id"])
     assert listed[0]["completion_tokens"] == answer["usage"]["completion_tokens"]
 
+    tested = stage.admin.post("/models/our-name/test", json={"prompt": "Say hello."}, timeout=60)
+    assert tested.status_code == 200, tested.text
+    assert (tested.json()["ok"], tested.json()["status"]) == (True, 200)
+    assert tested.json()["completion_tokens"] > 0
+
     engine.kill()
     stage.until(lambda: stage.state("our-name") == "failed")
+    assert stage.admin.post("/models/our-name/test", timeout=60).json()["code"] == "no_healthy_replica"
     [upstream] = stage.admin.get("/upstreams", params={"external": True}).json()["items"]
     assert (upstream["verdict"], upstream["reason"], upstream["external"]) == ("unhealthy", "connection refused", True)
     assert stage.chat(key, "our-name").status_code == 503
@@ -158,6 +164,8 @@ def test_an_engine_of_somebody_else_is_routed_to_and_watched(stage: Stage, engin
     stage.admin.patch("/upstreams/our-name", json=wrong).raise_for_status()
     refused = stage.until(lambda: (reply := stage.chat(key, "our-name")).status_code == 502 and reply)
     assert refused.json()["error"]["code"] == "engine_auth_failed"
+    tested = stage.admin.post("/models/our-name/test", timeout=60).json()
+    assert (tested["ok"], tested["status"], tested["error"]) == (False, 401, "Invalid API Key")
     assert stage.admin.delete("/upstreams/our-name").status_code == 204
     stage.until(lambda: stage.chat(key, "our-name").status_code == 404)
     assert httpx.get(f"{engine.url}/health", trust_env=False).status_code == 200, "what runs there goes on"

@@ -2,9 +2,17 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
 from cortex_gateway.domain.routing import Endpoint, parse_endpoint
@@ -250,3 +258,60 @@ async def test_a_reader_that_is_slow_stops_the_engine_from_filling_memory():
         while total < stalled:
             total += len(await response.read())
         response.close()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+async def test_a_secure_endpoint_is_used_only_with_a_certificate_that_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    answer = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", then_close=False)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await answer(reader, writer)
+
+    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+    endpoint = parse_endpoint(f"https://localhost:{listener.sockets[0].getsockname()[1]}", None)
+    assert endpoint is not None
+    request = UpstreamRequest("/v1/x", b"{}", 5.0, 5.0)
+    try:
+        stranger = PooledUpstreamClient(connect_timeout_s=5)
+        with pytest.raises(UpstreamError) as refused:
+            await stranger.post(endpoint, request)
+        assert refused.value.failure is Failure.CONNECT
+        stranger.close()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client = PooledUpstreamClient(connect_timeout_s=5)
+        for _ in range(2):
+            response = await client.post(endpoint, request)
+            assert (response.status, await response.read_all(100)) == (200, b"ok")
+            response.close()
+        client.close()
+        await asyncio.sleep(0.1)
+    finally:
+        listener.close()
