@@ -1,5 +1,6 @@
 """What can be done with models, over real Postgres and NATS: acts, revisions, dry runs, tests, live logs."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -434,3 +435,22 @@ async def test_the_models_folder_is_a_setting_and_configurations_are_read_below_
         assert (answer.status_code, answer.json()["code"]) == (status, code), query
     away = await client.get("/admin/models/local-folders")
     assert (away.status_code, away.json()["code"]) == (503, "inspector_unavailable")
+
+
+async def test_two_models_that_take_each_others_names_end_in_order(registry: Any, database: Any) -> None:
+    client = registry.client
+    for name in ("a", "b"):
+        await client.post("/admin/models", json={"name": name, "repo_id": "o/m", "aliases": [f"{name}1", f"{name}2"]})
+    names = {"a": ["a1", "a2"], "b": ["b1", "b2"]}
+    for turn in range(15):
+        wanted = {"a": names["b"] if turn % 2 else names["a"], "b": names["a"] if turn % 2 else names["b"]}
+        answers = await asyncio.gather(
+            *(client.patch(f"/admin/models/{name}", json={"aliases": wanted[name]}) for name in ("a", "b")),
+            *(client.patch(f"/admin/models/{name}", json={"aliases": []}) for name in ("b", "a")),
+        )
+        codes = {(answer.status_code, answer.json().get("code")) for answer in answers}
+        assert codes <= {(200, None), (409, "name_taken"), (409, "conflict")}, codes
+    rows = await database.fetch("SELECT id, served_model_name, aliases FROM models")
+    wanted_names = {(name, row["id"]) for row in rows for name in (row["served_model_name"], *row["aliases"])}
+    owned = {(row["name"], row["model_id"]) for row in await database.fetch("SELECT name, model_id FROM served_names")}
+    assert owned == wanted_names

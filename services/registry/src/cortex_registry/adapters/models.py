@@ -108,6 +108,10 @@ class PostgresModels:
         try:
             async with self._database.transaction() as connection:
                 yield connection
+        except asyncpg.DeadlockDetectedError as error:
+            # Two changes that take each other's names: Postgres ends one of them.
+            message = "The model was changed by others meanwhile. Try again."
+            raise DomainError("conflict", message, status=409) from error
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != "served_names_pkey":
                 raise
@@ -134,7 +138,7 @@ class PostgresModels:
         llamacpp = model.document.engine_type is EngineType.LLAMACPP
         query = _SQL["set_llamacpp_options" if llamacpp else "set_vllm_options"]
         await connection.execute(query, options_to_json(model), model.id)
-        await connection.execute(_SQL["insert_served_names"], list(model.names), model.id)
+        await connection.execute(_SQL["insert_served_names"], sorted(model.names), model.id)
         await self._write_revision(connection, model, model.version, act)
         await write_act(connection, Aggregate.MODEL, model.id, model.version, act)
 

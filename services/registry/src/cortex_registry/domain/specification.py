@@ -152,7 +152,22 @@ class CommonFields(BaseModel):
 class LlamaCppSpecification(CommonFields, LlamaCppOptions):
     """A GGUF model served by llama-server."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "example": {
+                "name": "gpt-oss 120b",
+                "engine_type": "llamacpp",
+                "served_model_name": "openai/gpt-oss-120b",
+                "local_path": "gpt-oss-120b/gpt-oss-120b-00001-of-00003.gguf",
+                "context_size": 32768,
+                "parallel_slots": 4,
+                "request_defaults": {"temperature": 0.7},
+            }
+        },
+    )
 
     engine_type: Literal["llamacpp"]
 
@@ -174,7 +189,20 @@ class LlamaCppSpecification(CommonFields, LlamaCppOptions):
 class VllmSpecification(CommonFields, VllmOptions):
     """A Transformers or safetensors model served by vLLM."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "example": {
+                "name": "Qwen3 8B",
+                "repo_id": "Qwen/Qwen3-8B",
+                "tp_size": 2,
+                "max_model_len": 32768,
+                "aliases": ["qwen"],
+            }
+        },
+    )
 
     engine_type: Literal["vllm"] = "vllm"
 

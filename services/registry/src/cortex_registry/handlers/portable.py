@@ -1,5 +1,6 @@
 """Models out to a file and in from one."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -24,11 +25,14 @@ from cortex_registry.domain.portable import (
 )
 from cortex_registry.domain.specification import AnySpecification
 from cortex_registry.domain.submission import Submission, parse_submission
+from cortex_registry.errors import UnavailableError
 from cortex_registry.handlers.models import ModelService
 from cortex_registry.handlers.models_editor import CONFLICT_ATTEMPTS, ModelEditor, act_of, require_own, too_busy
 from cortex_registry.ports import Act
 
 log = get_logger()
+PREPARE_S = 120.0
+"""Longest time for looking at everything a file names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,12 @@ class PortableService:
     async def import_all(self, file: PortableFile, options: ImportOptions, caller: Caller) -> ImportResult:
         """Bring the models of a file in."""
         for _ in range(CONFLICT_ATTEMPTS):
-            jobs = await self._prepare(file, options, caller)
+            try:
+                async with asyncio.timeout(PREPARE_S):
+                    jobs = await self._prepare(file, options, caller)
+            except TimeoutError as error:
+                message = f"The models could not be checked within {PREPARE_S:g} s. Import fewer at once."
+                raise UnavailableError("import_too_slow", message) from error
             failed = any(job.result.outcome is Outcome.FAILED for job in jobs)
             if options.dry_run or (failed and not options.partial):
                 return ImportResult(False, tuple(job.result for job in jobs))

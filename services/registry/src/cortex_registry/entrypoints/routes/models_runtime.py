@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import StreamingResponse
 
 from cortex_contracts.operations import LogsChunkV1, TestResultV1
@@ -13,7 +13,7 @@ from cortex_contracts.rpc import LogsResultV1
 from cortex_registry.domain.identity import Right
 from cortex_registry.domain.submission import Submission
 from cortex_registry.entrypoints.access import CallerOf, Routes
-from cortex_registry.entrypoints.preconditions import IfMatch
+from cortex_registry.entrypoints.preconditions import IfMatch, show_version
 from cortex_registry.entrypoints.routes.models import ONE
 from cortex_registry.entrypoints.schemas.models_acts import (
     ApplyAnswer,
@@ -77,9 +77,11 @@ class ModelRuntimeRoutes:
         """What would become of a stored model after a patch: command line, memory, placement, warnings."""
         return DryRunAnswer.of(await self._dry_runs.of_stored(reference, patch or {}))
 
-    async def apply(self, reference: str, caller: CallerOf, expected: IfMatch) -> ApplyAnswer:
+    async def apply(self, reference: str, caller: CallerOf, expected: IfMatch, response: Response) -> ApplyAnswer:
         """Make the running engines equal to the configuration; says what changes."""
-        return ApplyAnswer.of(await self._runtime.apply(reference, caller, expected=expected))
+        applied = await self._runtime.apply(reference, caller, expected=expected)
+        show_version(response, applied.changed.observed.model.version)
+        return ApplyAnswer.of(applied)
 
     async def test(self, reference: str, body: TestRequest | None = None) -> TestResultV1:
         """One small real request to a healthy replica. 409 when there is none; `ok` says whether it was answered."""
