@@ -97,14 +97,15 @@ class Chaos:
     def _start(self) -> None:
         name = self._random.choice(self._names)
         if name not in self._desired:
-            self._done("create", self._stack.admin("POST", "/admin/models", SMALL | {"name": name}))
-        self._done("start", self._stack.admin("POST", f"/admin/models/{name}/start"))
-        self._desired[name] = True
+            if not self._done("create", self._stack.admin("POST", "/admin/models", SMALL | {"name": name})):
+                return
+            self._desired[name] = False
+        if self._done("start", self._stack.admin("POST", f"/admin/models/{name}/start")):
+            self._desired[name] = True
 
     def _stop(self) -> None:
         name = self._pick()
-        if name is not None:
-            self._done("stop", self._stack.admin("POST", f"/admin/models/{name}/stop"))
+        if name is not None and self._done("stop", self._stack.admin("POST", f"/admin/models/{name}/stop")):
             self._desired[name] = False
 
     def _change(self) -> None:
@@ -134,6 +135,11 @@ class Chaos:
     def _pick(self) -> str | None:
         return self._random.choice(sorted(self._desired)) if self._desired else None
 
-    def _done(self, act: str, response: Any) -> None:
+    def _done(self, act: str, response: Any) -> bool:
+        """False when the answer is to try again: a service that was killed is not back yet."""
+        if response.status_code == 503:
+            self._outcome.acts["try again"] += 1
+            return False
         assert response.status_code < 300, f"{act}: {response.status_code} {response.text}"
         self._outcome.acts[act] += 1
+        return True

@@ -2,38 +2,25 @@
 
 import asyncio
 import selectors
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class _JumpingSelector(selectors.BaseSelector):
+class _JumpingSelector(selectors.SelectSelector):
     """Never blocks: moves the loop's time on by what it would have waited, unless a thread's answer is due."""
 
     def __init__(self) -> None:
-        self._real = selectors.DefaultSelector()
+        super().__init__()
         self.elapsed = 0.0
-
-    def register(self, fileobj: "selectors._FileObject", events: int, data: object = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: "selectors._FileObject") -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            return self._real.select(5.0)
-        ready = self._real.select(0)
+            return super().select(5.0)
+        ready = super().select(0)
         if not ready:
             self.elapsed += max(0.0, timeout)
         return ready
-
-    def close(self) -> None:
-        self._real.close()
-
-    def get_map(self) -> "Mapping[selectors._FileObject, selectors.SelectorKey]":
-        return self._real.get_map()
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
