@@ -26,6 +26,8 @@ _SQL = load_queries("events")
 CHANNEL = "cortex_events"
 _LOCK = 0x436F7274_65766C67
 _BEYOND_ANY = 2**63 - 1
+_SCAN_TIMEOUT_S = 120.0
+"""Counting through a full log takes seconds; nobody waits for it."""
 _FIELDS = tuple(LoggedEvent.__dataclass_fields__)
 
 
@@ -72,8 +74,8 @@ class PostgresEventLog:
 
     async def outdated(self, *, max_age_s: float, max_rows: int) -> int:
         async with self._database.connection() as connection:
-            by_age = await connection.fetchval(_SQL["beyond_age"], max_age_s)
-            by_number = await connection.fetchval(_SQL["beyond_cap"], max_rows)
+            by_age = await connection.fetchval(_SQL["beyond_age"], max_age_s, timeout=_SCAN_TIMEOUT_S)
+            by_number = await connection.fetchval(_SQL["beyond_cap"], max_rows, timeout=_SCAN_TIMEOUT_S)
         return max(by_age or 0, by_number or 0)
 
     async def prune(self, through: int, limit: int) -> int:
