@@ -259,9 +259,9 @@ async def sizes(dsn: str) -> str:
     return ", ".join(f"{row['name']} {row['tuples']:,} rows, {row['size']}" for row in rows)
 
 
-async def bench(server: PostgresServer, arguments: argparse.Namespace) -> None:
-    dsn = await create_database(server)
-    await fill(dsn, arguments.rows)
+async def bench(dsn: str, arguments: argparse.Namespace) -> None:
+    if not arguments.dsn:
+        await fill(dsn, arguments.rows)
     database = Database(SecretStr(dsn), size=4, acquire_timeout_s=10, command_timeout_s=600)
     await database.open()
     watching = asyncio.ensure_future(database.run())
@@ -313,11 +313,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--explain", action="store_true", help="print the plan of what is too slow")
+    parser.add_argument("--dsn", help="measure a database that was filled before, e.g. on a disk of yours")
     arguments = parser.parse_args()
+    if arguments.dsn:
+        asyncio.run(bench(arguments.dsn, arguments))
+        return
     server = PostgresServer()
     server.start()
     try:
-        asyncio.run(bench(server, arguments))
+        asyncio.run(bench(asyncio.run(create_database(server)), arguments))
     finally:
         server.close()
 

@@ -24,6 +24,7 @@ from cortex_registry.domain.usage import (
     Bucket,
     Dimension,
     Distributions,
+    Measure,
     Position,
     Series,
     Totals,
@@ -206,9 +207,9 @@ class UsageReports(Protocol):
         ...
 
     async def distributions(
-        self, wanted: UsageFilter, window: Window, group: Dimension | None, limit: int
+        self, wanted: UsageFilter, window: Window, group: Dimension | None, measure: Measure, limit: int
     ) -> Distributions:
-        """How long completed requests took, by group.
+        """How long completed requests took, for those of the largest groups that completed any.
 
         Raises:
             DomainError: 422 `window_too_long`.

@@ -28,6 +28,7 @@ from cortex_registry.adapters.usage_upkeep import PostgresUsageUpkeep
 from cortex_registry.domain.identity import ROOT, CredentialKind, Identity, Role
 from cortex_registry.domain.usage_latency import RELATIVE_ERROR
 from cortex_registry.entrypoints.http import create_app
+from cortex_registry.entrypoints.routes import usage_export
 from cortex_registry.entrypoints.routes.usage import UsageRoutes
 from cortex_registry.entrypoints.routes.usage_export import UsageExportRoutes
 from cortex_registry.entrypoints.routes.usage_latency import UsageLatencyRoutes
@@ -428,7 +429,8 @@ async def test_old_months_are_dropped_whole_and_their_sums_stay(bench: Bench, da
     assert (await bench.get("/usage/latency", **window))["items"][0]["count"] == 3
 
 
-async def test_an_export_holds_every_record_and_no_formula(bench: Bench) -> None:
+async def test_an_export_holds_every_record_and_no_formula(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_export, "PAGE", 700)
     tricky = ['=cmd|"/c calc"!A1', "+1", "-1", "@x", "\tx", 'a,"b"\r\nc', "ü"]
     await bench.add(
         *(record(number, NOW - timedelta(hours=1), model=model, model_id=None) for number, model in enumerate(tricky)),

@@ -20,6 +20,7 @@ from cortex_registry.domain.usage import (
     Distributions,
     Group,
     Line,
+    Measure,
     Position,
     Series,
     Totals,
@@ -37,7 +38,6 @@ LONGEST_MIXED = timedelta(days=32)
 """Distributions of several dimensions at once are made of the records themselves: this far and no farther."""
 _NAMED = {Dimension.KEY: "key_names", Dimension.USER: "user_names", Dimension.ORG: "org_names"}
 _TOTALS = tuple(Totals.__dataclass_fields__)
-_COARSEST = {None: Grain.MONTH, Bucket.DAY: Grain.DAY, Bucket.HOUR: Grain.HOUR, Bucket.MINUTE: Grain.RECORD}
 Names = Mapping[Dimension, Mapping[str, str]]
 
 
@@ -85,8 +85,9 @@ class PostgresUsageReports:
     ) -> Breakdown:
         window = self._sharpest(window)
         async with self._reading() as connection:
-            pieces = await self._cover(connection, window, _COARSEST[bucket])
-            rows = await self._fetch(connection, usage_sql.sums(Question(wanted, group, bucket), pieces, limit))
+            question = Question(wanted, group, bucket)
+            pieces = await self._cover(connection, window, question.coarsest)
+            rows = await self._fetch(connection, usage_sql.sums(question, pieces, limit))
             names = await _names(connection, group, rows)
         groups = [_group(row, group, bucket, names) for row in rows if row["grand"] == 0]
         return Breakdown(window, groups, next((_totals(row) for row in rows if row["grand"] != 0), Totals()))
@@ -100,8 +101,9 @@ class PostgresUsageReports:
         groups = (group,) if group is not None else ()
         async with self._reading() as connection:
             only = await self._largest(connection, wanted, window, group, limit) if group is not None else None
-            pieces = await self._cover(connection, window, _COARSEST[bucket], hours=bucket is not Bucket.MINUTE)
-            rows = await self._fetch(connection, usage_sql.sums(Question(wanted, groups, bucket, only), pieces, None))
+            question = Question(wanted, groups, bucket, only)
+            pieces = await self._cover(connection, window, question.coarsest, hours=bucket is not Bucket.MINUTE)
+            rows = await self._fetch(connection, usage_sql.sums(question, pieces, None))
             names = await _names(connection, groups, rows)
         return _series(window, bucket, group, only, rows, names)
 
@@ -113,10 +115,10 @@ class PostgresUsageReports:
         return tuple(row[group.value] for row in rows if row["grand"] == 0)
 
     async def distributions(
-        self, wanted: UsageFilter, window: Window, group: Dimension | None, limit: int
+        self, wanted: UsageFilter, window: Window, group: Dimension | None, measure: Measure, limit: int
     ) -> Distributions:
-        mixed = Question(wanted, (group,) if group is not None else ()).single is None
-        mixed = mixed or bool(wanted.dimensions & {Dimension.STATUS, Dimension.OUTCOME})
+        groups = (group,) if group is not None else ()
+        mixed = Question(wanted, groups).single in (None, Dimension.STATUS.value, Dimension.OUTCOME.value)
         if mixed and window.until - window.since > LONGEST_MIXED:
             message = (
                 f"Latencies by several dimensions at once reach over {LONGEST_MIXED.days} days at most. "
@@ -124,13 +126,15 @@ class PostgresUsageReports:
             )
             raise DomainError("window_too_long", message, status=422)
         window = self._sharpest(window)
-        groups = (group,) if group is not None else ()
         async with self._reading() as connection:
+            only = await self._largest(connection, wanted, window, group, limit) if group is not None else None
             coarsest = Grain.RECORD if mixed else Grain.MONTH
             pieces = await self._cover(connection, window, coarsest, hours=False)
-            rows = await self._fetch(connection, usage_sql.distribution(wanted, group, pieces, limit))
-            names = await _names(connection, groups, [{group.value: row["value"]} for row in rows] if group else [])
-        return Distributions(window, _distributions(rows, names.get(group, {}) if group is not None else {}))
+            question = Question(wanted, groups, None, only)
+            rows = await self._fetch(connection, usage_sql.distribution(question, measure, pieces))
+            names = await _names(connection, groups, [{group.value: value} for value in only or ()] if group else [])
+        named = names.get(group, {}) if group is not None else {}
+        return Distributions(window, _distributions(rows, only or ("",), named))
 
     def _sharpest(self, window: Window) -> Window:
         return sharpest(window, records_since(self._clock.now(), self._retention))
@@ -208,15 +212,11 @@ def _series(
     return Series(window, steps, lines)
 
 
-def _distributions(rows: Sequence[Row], names: Mapping[str, str]) -> list[Distribution]:
-    durations: dict[str, dict[int, int]] = {}
-    ttfts: dict[str, dict[int, int]] = {}
+def _distributions(rows: Sequence[Row], order: Sequence[str], names: Mapping[str, str]) -> list[Distribution]:
+    counts: dict[str, dict[int, int]] = {}
     for row in rows:
-        for counts, count in ((durations, row["durations"]), (ttfts, row["ttfts"])):
-            of = counts.setdefault(row["value"], {})
-            if count:
-                of[row["bucket"]] = count
-    return [Distribution(value, names.get(value), durations[value], ttfts[value]) for value in durations]
+        counts.setdefault(row["value"], {})[row["bucket"]] = row["many"]
+    return [Distribution(value, names.get(value), counts[value]) for value in order if value in counts]
 
 
 async def _names(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cortex_registry.adapters.queries import load_queries
-from cortex_registry.domain.usage import Bucket, Dimension, UsageFilter
+from cortex_registry.domain.usage import Bucket, Dimension, Measure, UsageFilter
 from cortex_registry.domain.usage_periods import Grain, Piece
 
 SQL = load_queries("usage_reports")
@@ -20,6 +20,8 @@ _SERIES_COLUMN = {
 }
 _MEASURE_COLUMN = {Dimension.STATUS: "status", Dimension.OUTCOME: "outcome"}
 _COLUMN = {**_SERIES_COLUMN, **_MEASURE_COLUMN}
+HOURLY = frozenset({"all", "model", "org", "engine", "task", "status", "outcome"})
+"""Dimensions that days keep by hour, too: those of few values (`summarize_hours`)."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,13 @@ class Question:
         if self.wanted.by_model_id or len(used) > 1:
             return None
         return next(iter(used)).value if used else "all"
+
+    @property
+    def coarsest(self) -> Grain:
+        """Nothing coarser than this can answer."""
+        if self.bucket is Bucket.HOUR:
+            return Grain.DAY if self.single in HOURLY else Grain.HOUR
+        return {None: Grain.MONTH, Bucket.DAY: Grain.DAY}.get(self.bucket, Grain.RECORD)
 
     @property
     def columns(self) -> list[str]:
@@ -82,8 +91,9 @@ def _part(question: Question, piece: Piece, parameters: Parameters) -> str:
 
 
 def _from_summaries(question: Question, piece: Piece, dimension: str, parameters: Parameters) -> str:
+    grain = "day" if piece.grain is Grain.DAY else "month"
     conditions = [
-        f"x.grain = '{'day' if piece.grain is Grain.DAY else 'month'}'",
+        f"x.grain = '{'hour' if question.bucket is Bucket.HOUR else grain}'",
         f"x.dimension = '{dimension}'",
         *_range("x.period", piece, parameters),
     ]
@@ -102,11 +112,34 @@ def _from_summaries(question: Question, piece: Piece, dimension: str, parameters
 def _from_cube(question: Question, piece: Piece, parameters: Parameters) -> str:
     used = question.wanted.dimensions | set(question.group)
     labelled = bool(used & set(_SERIES_COLUMN))
+    if labelled and question.bucket is None and not question.wanted.dimensions & set(_SERIES_COLUMN):
+        return _by_series_first(question, piece, parameters)
     source = f"{_TABLES[piece.grain]} x" + (" JOIN usage_series s ON s.id = x.series_id" if labelled else "")
     names = {column: f"s.{column}" for column in (*_SERIES_COLUMN.values(), "model_id")}
     names |= {column: f"x.{column}" for column in _MEASURE_COLUMN.values()}
     conditions = [*_range("x.period", piece, parameters), *_filters(question.wanted, names, parameters)]
     return _grouped(question, names, "x.period", ("sums_of_cube", source, conditions), parameters)
+
+
+def _by_series_first(question: Question, piece: Piece, parameters: Parameters) -> str:
+    """Sums by number first, by the texts that the numbers stand for afterwards: there are far fewer of those sums."""
+    measured = {column: f"x.{column}" for column in _MEASURE_COLUMN.values()}
+    kept = [measured[_COLUMN[one]] for one in question.group if one in _MEASURE_COLUMN]
+    conditions = [*_range("x.period", piece, parameters), *_filters(question.wanted, measured, parameters)]
+    inner = SQL["part"].format(
+        columns=", ".join(["x.series_id", *kept]) + ",",
+        sums=SQL["sums_of_cube"],
+        source=f"{_TABLES[piece.grain]} x",
+        conditions=" AND ".join(conditions),
+        grouping="GROUP BY " + ", ".join(["x.series_id", *kept]),
+    )
+    names = {column: f"s.{column}" for column in _SERIES_COLUMN.values()} | measured
+    columns = [(f"{names[_COLUMN[dimension]]}::text", dimension.value) for dimension in question.group]
+    conditions = ["TRUE"]
+    if question.only is not None:
+        conditions.append(f"{columns[-1][0]} = ANY({parameters.add(list(question.only))}::text[])")
+    source = f"({inner}) x JOIN usage_series s ON s.id = x.series_id"
+    return _select(columns, "sums_of_summaries", source, conditions)
 
 
 def _from_records(question: Question, piece: Piece, parameters: Parameters) -> str:
@@ -158,7 +191,7 @@ def _filters(wanted: UsageFilter, names: dict[str, str], parameters: Parameters)
         "engine_type": wanted.engine,
         "task": wanted.task,
         "outcome": wanted.outcome,
-        "model_id" if wanted.by_model_id else "model": wanted.model,
+        ("model_id" if wanted.by_model_id else "model"): wanted.model,
     }
     conditions = [f"{names[column]} = {parameters.add(value)}" for column, value in given.items() if value is not None]
     if wanted.statuses is not None:
@@ -184,22 +217,23 @@ def page(wanted: UsageFilter, span: Piece | None, after: tuple[Any, str] | None,
     return text, parameters.values
 
 
-def distribution(
-    wanted: UsageFilter, group: Dimension | None, pieces: Sequence[Piece], limit: int
-) -> tuple[str, list[Any]]:
-    """Counts by bucket for the largest groups, for completed requests."""
-    question = Question(wanted, (group,) if group is not None else ())
+def distribution(question: Question, measure: Measure, pieces: Sequence[Piece]) -> tuple[str, list[Any]]:
+    """Counts by group and bucket, for completed requests."""
     parameters = Parameters()
-    parts = " UNION ALL ".join(_counted(question, piece, parameters) for piece in pieces)
-    return SQL["distribution"].format(parts=parts, limit=parameters.add(limit)), parameters.values
+    parts = " UNION ALL ".join(_counted(question, measure, piece, parameters) for piece in pieces)
+    return SQL["distribution"].format(parts=parts), parameters.values
 
 
-def _counted(question: Question, piece: Piece, parameters: Parameters) -> str:
+def _counted(question: Question, measure: Measure, piece: Piece, parameters: Parameters) -> str:
     if piece.grain is Grain.RECORD:
         names = {column: f"x.{column}" for column in (*_COLUMN.values(), "model_id")}
         conditions = [*_range("x.started_at", piece, parameters), *_filters(question.wanted, names, parameters)]
         value = f"{names[_COLUMN[question.group[0]]]}::text" if question.group else "''"
-        return SQL["distribution_of_records"].format(value=value, conditions=" AND ".join(conditions))
+        if question.only is not None:
+            conditions.append(f"{value} = ANY({parameters.add(list(question.only))}::text[])")
+        return SQL["distribution_of_records"].format(
+            value=value, measure=measure.value, conditions=" AND ".join(conditions)
+        )
     values = {_COLUMN[used]: "x.value" for used in question.wanted.dimensions}
     conditions = [
         f"x.grain = '{'day' if piece.grain is Grain.DAY else 'month'}'",
@@ -207,4 +241,6 @@ def _counted(question: Question, piece: Piece, parameters: Parameters) -> str:
         *_range("x.period", piece, parameters),
         *_filters(question.wanted, values, parameters),
     ]
-    return SQL["distribution_of_latencies"].format(conditions=" AND ".join(conditions))
+    if question.only is not None:
+        conditions.append(f"x.value = ANY({parameters.add(list(question.only))}::text[])")
+    return SQL["distribution_of_latencies"].format(measure=measure.value, conditions=" AND ".join(conditions))

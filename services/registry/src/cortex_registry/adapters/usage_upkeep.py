@@ -79,6 +79,9 @@ async def _sum_up(connection: Connection, period: Period) -> None:
         await connection.execute(text, start, period.grain, timeout=LONG_S)
     await connection.execute(_SQL["sum_up"].format(table=table, source=source), start, end, timeout=LONG_S)
     await connection.execute(_SQL["summarize"].format(table=table), start, period.grain, timeout=LONG_S)
+    if day:
+        for query in ("forget_hours", "summarize_hours"):
+            await connection.execute(_SQL[query], start, end, timeout=LONG_S)
     distribute = _SQL["distribute_day" if day else "distribute_month"]
     await connection.execute(distribute, start, end, timeout=LONG_S)
     await connection.execute(_SQL["mark_clean"], period.grain, start, timeout=LONG_S)

@@ -186,14 +186,20 @@ class Series:
     lines: Sequence[Line]
 
 
+class Measure(StrEnum):
+    """What is measured in milliseconds."""
+
+    DURATION = "duration"
+    TTFT = "ttft"
+
+
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """How long completed requests of one group took: bucket -> count (see usage_latency.py)."""
 
     value: str
     name: str | None
-    durations: Mapping[int, int]
-    ttfts: Mapping[int, int]
+    counts: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)

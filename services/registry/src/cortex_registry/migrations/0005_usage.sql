@@ -35,7 +35,7 @@ CREATE INDEX idx_usage_by_model ON usage (model, started_at);
 CREATE INDEX idx_usage_by_key ON usage (key_id, started_at);
 CREATE INDEX idx_usage_by_user ON usage (user_id, started_at) WHERE user_id IS NOT NULL;
 CREATE INDEX idx_usage_by_org ON usage (org_id, started_at) WHERE org_id IS NOT NULL;
-CREATE INDEX idx_usage_failed ON usage (started_at) WHERE status >= 400;
+CREATE INDEX idx_usage_failed ON usage (started_at, status) WHERE status >= 400;
 
 -- Make the partition of a month (of UTC) unless it is there. Attaching, unlike creating in place, stops no reader.
 CREATE FUNCTION usage_make_month(wanted date) RETURNS boolean LANGUAGE plpgsql AS $$

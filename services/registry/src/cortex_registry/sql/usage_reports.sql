@@ -13,21 +13,22 @@ SELECT min(period) FROM usage_periods WHERE grain = 'day';
 SELECT * FROM usage WHERE {conditions} ORDER BY started_at DESC, request_id DESC LIMIT {limit};
 
 -- name: sums_of_cube
-sum(x.requests) AS requests,
-sum(x.requests) FILTER (WHERE x.outcome = 'completed') AS completed,
-sum(x.requests) FILTER (WHERE x.outcome = 'client_disconnected') AS client_disconnected,
-sum(x.requests) FILTER (WHERE x.outcome = 'upstream_error') AS upstream_error,
-sum(x.requests) FILTER (WHERE x.outcome = 'rejected') AS rejected,
-sum(x.prompt_tokens) AS prompt_tokens, sum(x.cached_tokens) AS cached_tokens,
-sum(x.completion_tokens) AS completion_tokens, sum(x.estimated) AS estimated,
-sum(x.duration_ms) AS duration_ms, sum(x.ttft_ms) AS ttft_ms, sum(x.ttft_count) AS ttft_count
+-- As floats, which add several times faster than the numerics that sums of bigints are, and exactly below 2^53.
+sum(x.requests::float) AS requests,
+sum(x.requests::float) FILTER (WHERE x.outcome = 'completed') AS completed,
+sum(x.requests::float) FILTER (WHERE x.outcome = 'client_disconnected') AS client_disconnected,
+sum(x.requests::float) FILTER (WHERE x.outcome = 'upstream_error') AS upstream_error,
+sum(x.requests::float) FILTER (WHERE x.outcome = 'rejected') AS rejected,
+sum(x.prompt_tokens::float) AS prompt_tokens, sum(x.cached_tokens::float) AS cached_tokens,
+sum(x.completion_tokens::float) AS completion_tokens, sum(x.estimated::float) AS estimated,
+sum(x.duration_ms) AS duration_ms, sum(x.ttft_ms) AS ttft_ms, sum(x.ttft_count::float) AS ttft_count
 
 -- name: sums_of_summaries
-sum(x.requests) AS requests, sum(x.completed) AS completed, sum(x.client_disconnected) AS client_disconnected,
-sum(x.upstream_error) AS upstream_error, sum(x.rejected) AS rejected,
-sum(x.prompt_tokens) AS prompt_tokens, sum(x.cached_tokens) AS cached_tokens,
-sum(x.completion_tokens) AS completion_tokens, sum(x.estimated) AS estimated,
-sum(x.duration_ms) AS duration_ms, sum(x.ttft_ms) AS ttft_ms, sum(x.ttft_count) AS ttft_count
+sum(x.requests::float) AS requests, sum(x.completed::float) AS completed, sum(x.client_disconnected::float) AS client_disconnected,
+sum(x.upstream_error::float) AS upstream_error, sum(x.rejected::float) AS rejected,
+sum(x.prompt_tokens::float) AS prompt_tokens, sum(x.cached_tokens::float) AS cached_tokens,
+sum(x.completion_tokens::float) AS completion_tokens, sum(x.estimated::float) AS estimated,
+sum(x.duration_ms) AS duration_ms, sum(x.ttft_ms) AS ttft_ms, sum(x.ttft_count::float) AS ttft_count
 
 -- name: sums_of_records
 count(*) AS requests,
@@ -54,27 +55,19 @@ SELECT {columns} {grand} AS grand,
 FROM ({parts}) u {grouping} {order}
 
 -- name: distribution_of_latencies
-SELECT x.value AS value, b.bucket, sum(b.durations) AS durations, sum(b.ttfts) AS ttfts
-FROM usage_latencies x CROSS JOIN LATERAL unnest(x.buckets, x.durations, x.ttfts) AS b (bucket, durations, ttfts)
+SELECT x.value AS value, b.bucket, sum(b.many::float) AS many
+FROM usage_latencies x CROSS JOIN LATERAL unnest(x.buckets, x.{measure}s) AS b (bucket, many)
 WHERE {conditions}
 GROUP BY 1, 2
 
 -- name: distribution_of_records
-SELECT {value} AS value, b.bucket, sum(b.durations) AS durations, sum(b.ttfts) AS ttfts
-FROM usage_labelled x CROSS JOIN LATERAL (
-    VALUES (usage_bucket(x.duration_ms), 1, 0), (CASE WHEN x.ttft_ms IS NOT NULL THEN usage_bucket(x.ttft_ms) END, 0, 1)
-) AS b (bucket, durations, ttfts)
-WHERE x.outcome = 'completed' AND b.bucket IS NOT NULL AND {conditions}
+SELECT {value} AS value, usage_bucket(x.{measure}_ms) AS bucket, count(*)::float AS many
+FROM usage_labelled x
+WHERE x.outcome = 'completed' AND x.{measure}_ms IS NOT NULL AND {conditions}
 GROUP BY 1, 2
 
 -- name: distribution
-WITH counted AS MATERIALIZED (
-    SELECT value, bucket, sum(durations)::bigint AS durations, sum(ttfts)::bigint AS ttfts
-    FROM ({parts}) u GROUP BY 1, 2
-), largest AS (
-    SELECT value, sum(durations) AS total FROM counted GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}
-)
-SELECT value, bucket, durations, ttfts FROM counted JOIN largest USING (value) ORDER BY total DESC, value, bucket;
+SELECT value, bucket, sum(many)::bigint AS many FROM ({parts}) u WHERE many > 0 GROUP BY 1, 2;
 
 -- name: key_names
 SELECT id::text AS id, name FROM api_keys WHERE id = ANY($1::uuid[]);

@@ -49,6 +49,27 @@ CROSS JOIN LATERAL (VALUES
 WHERE x.period = $1
 GROUP BY x.period, d.dimension, d.value;
 
+-- name: forget_hours
+DELETE FROM usage_summaries WHERE grain = 'hour' AND period >= $1 AND period < $2;
+
+-- name: summarize_hours
+INSERT INTO usage_summaries
+SELECT
+    'hour', x.period, d.dimension, d.value, sum(x.requests),
+    coalesce(sum(x.requests) FILTER (WHERE x.outcome = 'completed'), 0),
+    coalesce(sum(x.requests) FILTER (WHERE x.outcome = 'client_disconnected'), 0),
+    coalesce(sum(x.requests) FILTER (WHERE x.outcome = 'upstream_error'), 0),
+    coalesce(sum(x.requests) FILTER (WHERE x.outcome = 'rejected'), 0),
+    sum(x.prompt_tokens), sum(x.cached_tokens), sum(x.completion_tokens), sum(x.estimated), sum(x.duration_ms),
+    sum(x.ttft_ms), sum(x.ttft_count)
+FROM usage_hourly x JOIN usage_series s ON s.id = x.series_id
+CROSS JOIN LATERAL (VALUES
+    ('all', ''), ('model', s.model), ('org', s.org_id), ('engine', s.engine_type), ('task', s.task),
+    ('status', x.status::text), ('outcome', x.outcome)
+) AS d (dimension, value)
+WHERE x.period >= $1 AND x.period < $2
+GROUP BY x.period, d.dimension, d.value;
+
 -- name: distribute_day
 INSERT INTO usage_latencies
 WITH measured AS MATERIALIZED (

@@ -1,5 +1,6 @@
 """Route that streams usage records as CSV or as JSON lines."""
 
+import asyncio
 import csv
 import io
 import json
@@ -19,7 +20,8 @@ from cortex_registry.entrypoints.schemas.usage_queries import ExportFormat, Expo
 from cortex_registry.errors import UnavailableError
 from cortex_registry.ports import UsageReports, UsageRow
 
-PAGE = 1000
+PAGE = 5000
+CHUNK = 500
 Page = tuple[Sequence[UsageRow], Position | None]
 COLUMNS = (
     "started_at",
@@ -94,7 +96,9 @@ class UsageExportRoutes:
         try:
             yield head
             async for rows in export.pages(self._usage):
-                yield form(rows)
+                for start in range(0, len(rows), CHUNK):  # others get their turn in between
+                    yield form(rows[start : start + CHUNK])
+                    await asyncio.sleep(0)
         finally:
             self._free += 1
 

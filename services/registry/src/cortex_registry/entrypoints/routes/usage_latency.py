@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from cortex_kit.clock import Clock
 from cortex_registry.domain.identity import Right
+from cortex_registry.domain.usage import Measure
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.usage import UsageLatencies
 from cortex_registry.entrypoints.schemas.usage_queries import LatencyQuery
@@ -29,13 +30,13 @@ class UsageLatencyRoutes:
 
     async def latency(self, query: LatencyOf) -> UsageLatencies:
         """How long completed requests took: p50, p90, p95, p99, mean and count."""
-        return await self._answer(query, ttft=False)
+        return await self._answer(query, Measure.DURATION)
 
     async def ttft(self, query: LatencyOf) -> UsageLatencies:
         """How long completed requests took to their first token, where that was measured."""
-        return await self._answer(query, ttft=True)
+        return await self._answer(query, Measure.TTFT)
 
-    async def _answer(self, query: LatencyQuery, *, ttft: bool) -> UsageLatencies:
+    async def _answer(self, query: LatencyQuery, measure: Measure) -> UsageLatencies:
         window = query.window(self._clock.now())
-        found = await self._usage.distributions(query.wanted(), window, query.group_by, query.limit)
-        return UsageLatencies.of(found, query.group_by.value if query.group_by else None, ttft=ttft)
+        found = await self._usage.distributions(query.wanted(), window, query.group_by, measure, query.limit)
+        return UsageLatencies.of(found, query.group_by.value if query.group_by else None)

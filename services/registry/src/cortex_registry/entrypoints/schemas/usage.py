@@ -165,12 +165,12 @@ class UsageLatencies(WindowAnswer):
     items: list[LatencyGroup]
 
     @classmethod
-    def of(cls, found: Distributions, group_by: str | None, *, ttft: bool) -> "UsageLatencies":
+    def of(cls, found: Distributions, group_by: str | None) -> "UsageLatencies":
         items = [
             LatencyGroup(
                 value=group.value or None,
                 name=group.name,
-                **asdict(describe(group.ttfts if ttft else group.durations)),
+                **asdict(describe(group.counts)),
             )
             for group in found.groups
         ]

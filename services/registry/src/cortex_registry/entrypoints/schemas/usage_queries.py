@@ -187,7 +187,7 @@ class LatencyQuery(FilterQuery):
     """Percentiles of completed requests; of the last 24 hours unless said otherwise."""
 
     group_by: Dimension | None = None
-    limit: int = Field(default=50, ge=1, le=500, description="How many groups, those with most requests first.")
+    limit: int = Field(default=20, ge=1, le=500, description="How many groups, those with most requests first.")
 
 
 class ExportFormat(StrEnum):
