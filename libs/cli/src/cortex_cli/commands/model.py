@@ -54,7 +54,9 @@ def create(
     alias: Annotated[list[str] | None, typer.Option("--alias", help="A further name. Repeat it.")] = None,
     task: Annotated[str | None, typer.Option(help="generate, embed or rerank.", show_default="generate")] = None,
     replicas: Annotated[int | None, typer.Option(help="How many engines.", show_default="1")] = None,
-    gpus: Annotated[str | None, typer.Option(help="GPUs by index, e.g. 0,1.", show_default="auto")] = None,
+    placement: Annotated[
+        str | None, typer.Option("--gpus", help="GPUs by index, e.g. 0,1.", show_default="auto")
+    ] = None,
     lifecycle: Annotated[str | None, typer.Option(help="always, on_demand or manual.", show_default="always")] = None,
     idle_ttl: Annotated[int | None, typer.Option(help="on_demand: idle seconds before it stops.")] = None,
     fallback: Annotated[list[str] | None, typer.Option("--fallback", help="Model that stands in. Repeat it.")] = None,
@@ -84,7 +86,7 @@ def create(
             "aliases": alias,
             "task": task,
             "replicas": replicas,
-            "placement": _gpus(gpus),
+            "placement": gpus(placement),
             "lifecycle": lifecycle,
             "idle_ttl_s": idle_ttl,
             "fallbacks": fallback,
@@ -242,7 +244,8 @@ def _secret(file: Path | None) -> str | None:
         raise CliError(f"{file} cannot be read.", exit_code=ExitCode.USAGE) from error
 
 
-def _gpus(text: str | None) -> list[int] | str | None:
+def gpus(text: str | None) -> list[int] | str | None:
+    """A placement from an option. Raises CliError."""
     if text in (None, "auto"):
         return text
     try:

@@ -70,8 +70,8 @@ def edit(model: Model, home: HomeOption = None, as_json: JsonOption = False) -> 
         return path, found, await api.call("GET", "/admin/capabilities")
 
     path, found, capabilities = call(home, load)
-    before = _editable(found, capabilities)
-    after = _in_editor(before, str(found.get("name")))
+    before = editable(found, capabilities)
+    after = in_editor(before, str(found.get("name")))
     changed: dict[str, Any] = {name: value for name, value in after.items() if before.get(name, ...) != value}
     changed |= dict.fromkeys((name for name in before if name not in after), None)
     if not changed:
@@ -134,14 +134,14 @@ def _ask(model: str, act: str, home: Path | None, *, as_json: bool) -> None:
     report(found, state_of(found), as_json=as_json)
 
 
-def _editable(model: Mapping[str, Any], capabilities: Mapping[str, Any]) -> dict[str, Any]:
+def editable(model: Mapping[str, Any], capabilities: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a patch may hold, in the order of the capabilities; what is null is left out."""
     engine = next(one for one in capabilities["engines"] if one["engine_type"] == model["engine_type"])
     names = [field["name"] for field in engine["fields"] if not field["write_only"]]
     return {name: model[name] for name in names if model.get(name) is not None}
 
 
-def _in_editor(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+def in_editor(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What the user makes of it. Raises CliError when the editor fails or leaves no JSON object."""
     editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     with tempfile.TemporaryDirectory(prefix="cortex-") as folder:
