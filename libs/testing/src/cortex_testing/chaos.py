@@ -128,7 +128,7 @@ class Chaos:
         name = self._random.choice(KILLED)
         try:
             self._stack.kill(name)
-        except AssertionError:
+        except (AssertionError, psutil.NoSuchProcess):
             return  # it is being restarted already
         self._outcome.acts[f"kill {name}"] += 1
 
