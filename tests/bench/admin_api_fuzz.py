@@ -8,6 +8,7 @@ It fills the installation with nonsense: use one that can be thrown away (`corte
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "services" / "registry" / "tests" / "schemathesis"
@@ -24,7 +25,8 @@ def main() -> int:
         *("--continue-on-failure", "--warnings", "off"),
     ]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(FOLDER)}
-    return subprocess.run(command, env=environment, cwd=FOLDER, check=False).returncode
+    with tempfile.TemporaryDirectory() as caches:
+        return subprocess.run(command, env=environment, cwd=caches, check=False).returncode
 
 
 if __name__ == "__main__":

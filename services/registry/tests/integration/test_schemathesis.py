@@ -48,22 +48,24 @@ def registry_url(nats_server: NatsServer, postgres_dsn: str, secret_key: str, tm
             process.stop()
 
 
-def run(url: str, *options: str) -> None:
-    """Run schemathesis; its report is the message of a failure."""
+def run(url: str, folder: Path, *options: str) -> None:
+    """Run schemathesis in a folder, where it leaves its caches; its report is the message of a failure."""
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(FOLDER / "schemathesis.toml")),
         *("run", f"{url}/admin/openapi.json", "--url", url, "--exclude-path-regex", ENDLESS),
         *("--checks", "all", "--seed", "1", "--no-shrink", "--warnings", "off", "--no-color", *options),
     ]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(FOLDER)}
-    done = subprocess.run(command, env=environment, cwd=FOLDER, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2_000:]
 
 
-def test_an_administrator_finds_no_server_error_and_no_answer_that_is_not_described(registry_url: str) -> None:
+def test_an_administrator_finds_no_server_error_and_no_answer_that_is_not_described(
+    registry_url: str, tmp_path: Path
+) -> None:
     phases = "examples,fuzzing,stateful" if EXAMPLES is None else "examples,coverage,fuzzing,stateful"
     amount = ("--max-examples", EXAMPLES or "2", "--phases", phases)
-    run(registry_url, "--header", f"Authorization: Bearer {TOKEN}", *amount)
+    run(registry_url, tmp_path, "--header", f"Authorization: Bearer {TOKEN}", *amount)
 
 
 def test_nobody_finds_anything_but_a_refusal(registry_url: str) -> None:

@@ -14,3 +14,6 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         key = str(headers["Idempotency-Key"])
         if key.isascii() and all("!" <= character <= "~" for character in key):
             headers["Idempotency-Key"] = str(uuid.uuid4())
+    tag = str(headers.get("if-match") or "") if headers else ""
+    if tag.isdecimal():
+        headers["if-match"] = f'"{tag}"'  # schemathesis takes the quotes off what it makes of the pattern

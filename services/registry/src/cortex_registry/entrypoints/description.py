@@ -62,6 +62,7 @@ _FURTHER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/admin/models-export"): ("404",),
     ("get", "/admin/models/hf-config"): ("404", "409"),
     ("get", "/admin/models/{reference}/export"): ("409",),
+    ("post", "/admin/upstreams/refresh-health"): ("404",),
 }
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 _SIGN_IN: list[dict[str, list[str]]] = [{"bearer": []}, {"session": [], "csrf": []}]

@@ -15,7 +15,7 @@ from cortex_registry.domain.versions import Expected, require_version
 __all__ = ["Expected", "IfMatch", "etag", "parse_if_match", "require_version", "show_version"]
 
 MAX_HEADER = 1024
-PATTERN = r'^(\*|(W/)?"[0-9]{1,18}")$'
+PATTERN = r'^"[0-9]{1,18}"$'
 """What OpenAPI says of the header; a little more is understood."""
 _TAG = re.compile(r'[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*')
 
