@@ -26,7 +26,9 @@ async def test_a_replica_that_is_not_healthy_in_time_is_stopped_and_tried_again(
     assert document.next_attempt_at is not None
     failed = next(event for event in stage.store.events if event.SUBJECT == "container.failed")
     assert (failed.diagnosis.code, failed.log_tail) == ("startup_timeout", stage.runtime.lines)
-    await stage.until(lambda: stage.state() == ReplicaState.STARTED and stage.store.documents[stage.replica_id].restarts)
+    await stage.until(
+        lambda: stage.state() == ReplicaState.STARTED and stage.store.documents[stage.replica_id].restarts
+    )
 
 
 async def test_a_replica_that_served_or_that_nobody_probes_is_never_late(stage: Any) -> None:
