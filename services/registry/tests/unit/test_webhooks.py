@@ -161,6 +161,8 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         {"events": ["*"] * 51},
         {"secret": "whsec_mine"},
         {"enabled": "perhaps"},
+        {"enabled": "true"},
+        {"enabled": 1},
     ],
 )
 def test_a_specification_says_what_is_wrong(fields: dict[str, Any]) -> None:

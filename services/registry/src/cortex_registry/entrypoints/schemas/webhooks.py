@@ -52,7 +52,9 @@ class RotateSecret(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap_s: int = Field(default=DAY_S, ge=0, le=MAX_OVERLAP_S, description="0: the secret of before ends at once.")
+    overlap_s: int = Field(
+        strict=True, default=DAY_S, ge=0, le=MAX_OVERLAP_S, description="0: the secret of before ends at once."
+    )
 
 
 class RedeliverRange(BaseModel):
@@ -60,10 +62,10 @@ class RedeliverRange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"after": 4000, "until": 4711}]})
 
-    after: int = Field(ge=0, le=BIGGEST, description="Events above this sequence,")
-    until: int = Field(ge=1, le=BIGGEST, description="up to this one.")
+    after: int = Field(strict=True, ge=0, le=BIGGEST, description="Events above this sequence,")
+    until: int = Field(strict=True, ge=1, le=BIGGEST, description="up to this one.")
     only_failed: StrictBool = Field(default=False, description="Only events that were given up or cancelled.")
-    limit: int = Field(default=1000, ge=1, le=10_000)
+    limit: int = Field(strict=True, default=1000, ge=1, le=10_000)
 
 
 class QueuedAnswer(BaseModel):
