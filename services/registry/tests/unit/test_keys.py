@@ -2,14 +2,29 @@
 
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from cortex_contracts.base import KeyId
-from cortex_registry.domain.keys import KeySpecification, digest_of, encode_key, new_key, revoked
+from cortex_kit.errors import DomainError
+from cortex_registry.domain.keys import (
+    ApiKey,
+    KeyChanges,
+    KeySpecification,
+    KeyState,
+    PlainKey,
+    SelfService,
+    changed,
+    digest_of,
+    encode_key,
+    new_key,
+    revoked,
+    rotate,
+    self_served,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ID = KeyId("01890000-0000-7000-8000-000000000001")
@@ -61,3 +76,68 @@ def test_nonsense_is_refused(fields: dict[str, Any]) -> None:
 def test_networks_are_written_one_way() -> None:
     given = KeySpecification(name="x", ip_allowlist=(" 10.1.2.3/8 ", "::1", "192.168.0.1"))
     assert given.ip_allowlist == ("10.0.0.0/8", "::1/128", "192.168.0.1/32")
+
+
+NEXT = KeyId("01890000-0000-7000-8000-000000000002")
+HOUR = timedelta(hours=1)
+
+
+def key(**fields: Any) -> ApiKey:
+    return new_key(KeySpecification(name="ci", **fields), encode_key(bytes(32)), key_id=ID, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("left", "overlap", "end"),
+    [(None, HOUR, HOUR), (2 * HOUR, HOUR, HOUR), (HOUR, 2 * HOUR, HOUR), (None, timedelta(0), timedelta(0))],
+)
+def test_a_rotated_key_ends_with_the_overlap_or_sooner_if_it_would_anyway(
+    left: timedelta | None, overlap: timedelta, end: timedelta
+) -> None:
+    old = key(expires_at=None if left is None else NOW + left, requests_per_minute=7)
+    plain = PlainKey("sk-cortex-another")
+    rotation = rotate(old, plain, key_id=NEXT, now=NOW, overlap=overlap)
+    assert rotation.old.document.expires_at == NOW + end
+    assert (rotation.old.version, rotation.new.version) == (2, 1)
+    assert rotation.new.rotated_from == old.id
+    settled = {"id", "digest", "aggregateversion"}
+    assert rotation.new.document.model_dump(exclude=settled) == old.document.model_dump(exclude=settled)
+    assert rotation.new.document.digest == digest_of(plain)
+
+
+def test_only_an_active_key_is_rotated() -> None:
+    dead = revoked(key(), NOW)
+    assert dead is not None
+    off, _ = changed(key(), KeyChanges(disabled=True), NOW)
+    for one, at in ((dead, NOW), (off, NOW), (key(expires_at=NOW + HOUR), NOW + HOUR)):
+        with pytest.raises(DomainError) as caught:
+            rotate(one, PlainKey("x"), key_id=NEXT, now=at, overlap=HOUR)
+        assert caught.value.code == "key_not_active"
+    assert [dead.state(NOW), off.state(NOW), key(expires_at=NOW + HOUR).state(NOW + HOUR)] == [
+        KeyState.REVOKED,
+        KeyState.DISABLED,
+        KeyState.EXPIRED,
+    ]
+
+
+def test_a_change_that_changes_nothing_makes_no_version() -> None:
+    same, names = changed(key(models=("m",)), KeyChanges(models=("m",), disabled=False), NOW)
+    assert (same.version, names) == (1, ())
+    after, names = changed(key(scopes=("chat",)), KeyChanges(scopes=None, disabled=True), NOW)
+    assert (after.version, names, after.document.scopes) == (2, ("scopes", "disabled"), ("*",))
+
+
+def test_what_a_user_leaves_open_gets_the_ceiling() -> None:
+    rules = SelfService(frozenset({"*"}), 5, None, {"tokens_per_minute": 9, "requests_per_minute": None})
+    given = self_served(KeySpecification(name="x"), rules, NOW)
+    assert (given.scopes, given.tokens_per_minute, given.requests_per_minute, given.expires_at) == (
+        ("*",),
+        9,
+        None,
+        None,
+    )
+    assert self_served(KeySpecification(name="x", scopes=("chat",)), rules, NOW).scopes == ("chat",)
+    with pytest.raises(DomainError) as caught:
+        self_served(KeySpecification(name="x", tokens_per_minute=10), rules, NOW)
+    assert caught.value.details["errors"] == [
+        {"field": "tokens_per_minute", "code": "above_ceiling", "message": "tokens_per_minute: at most 9"}
+    ]
