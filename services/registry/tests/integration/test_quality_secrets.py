@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from nats.js.errors import KeyNotFoundError
 from pydantic import SecretStr
 
 from cortex_contracts.documents import ModelDocumentV1
@@ -74,10 +75,13 @@ async def test_secrets_are_sealed_anew_in_one_go_and_only_once(
         bucket = await nc.jetstream().key_value("models")
 
         async def published() -> bool:
-            document = ModelDocumentV1.model_validate_json((await bucket.get(model["id"])).value)
+            try:
+                document = ModelDocumentV1.model_validate_json((await bucket.get(model["id"])).value)
+            except KeyNotFoundError:  # the first registry was stopped before it published
+                return False
             return document.aggregateversion == 2 and unseal(NEW, document.hf_token_sealed or "") == "hf_secret"
 
-        await eventually(published)
+        await eventually(published, 30)
         repeated = await registry.client.post(
             "/admin/models",
             json={"name": "m", "repo_id": "a/b", "hf_token": "hf_secret"},
