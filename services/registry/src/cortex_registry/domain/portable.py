@@ -37,7 +37,11 @@ class PortableFile(BaseModel):
 
     format: Literal["cortex.models"]
     version: Literal[1]
-    exported_at: datetime | None = None
+    exported_at: datetime | None = Field(
+        default=None,
+        description="a Unix time is taken, too",
+        json_schema_extra={"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}]},
+    )
     models: tuple[dict[str, JsonValue], ...] = Field(min_length=1, max_length=MAX_MODELS)
     """Flat, as the admin API takes them, fields at their default of null left out."""
 
