@@ -115,7 +115,9 @@ async def test_an_image_that_is_not_here_is_told_and_not_pulled() -> None:
 
 
 async def test_what_the_build_lacks_is_among_the_warnings() -> None:
-    flags = frozenset(["--model", "--alias", "--host", "--port", "--ctx-size", "--batch-size", "--flash-attn", "--metrics"])
+    flags = frozenset(
+        ["--model", "--alias", "--host", "--port", "--ctx-size", "--batch-size", "--flash-attn", "--metrics"]
+    )
     sight = Sight(Program("img:1", Capabilities(flags)))
     result = await dry_runs(sight).run(DryRunRequestV1(model=model(llamacpp={"numa_policy": "isolate"})))
     assert any("numa_policy" in warning for warning in result.warnings)

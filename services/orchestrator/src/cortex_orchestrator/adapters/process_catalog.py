@@ -56,7 +56,7 @@ class ProcessCatalog:
 
     async def look(self, engine: Engine, image: str | None) -> Sight:
         """The same: nothing is ever fetched for a process."""
-        return Sight(await self.find(engine, image, lambda *_: None))
+        return Sight(await self.find(engine, image, lambda _image, _progress: None))
 
     def _locate(self, engine: Engine) -> Path | None:
         configured = self._configured.get(engine.type)
