@@ -36,9 +36,7 @@ class ServiceSettings(BaseSettings):
     CORTEX_NATS_URL, CORTEX_SECRET_KEY, CORTEX_SECRET_KEYS_OLD, CORTEX_MODELS_DIR, CORTEX_LOG_LEVEL, CORTEX_LOG_FORMAT.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
 
     nats_url: SecretStr = Field(validation_alias=_shared("NATS_URL"))
     secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias=_shared("SECRET_KEY"))
