@@ -14,6 +14,7 @@ from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.adapters.docker_engine import DockerEngine
 from cortex_orchestrator.adapters.docker_streams import Refused
+from cortex_orchestrator.adapters.log_end import until_ended
 from cortex_orchestrator.adapters.log_lines import clean
 from cortex_orchestrator.adapters.swarm_mapping import (
     LABEL_STOPPED,
@@ -45,7 +46,6 @@ START_S = 120.0
 """Until a task runs. The catalog has fetched the image on this node already; another node fetches it in this time."""
 GONE_S = 30.0
 SCALE_TRIES = 20
-FOLLOW_CHECK_S = 2.0
 CONFLICT = 409
 SWARM_HINT = "this Docker engine is no swarm manager: docker swarm init, or set CORTEX_ORCHESTRATOR_RUNTIME=docker"
 
@@ -181,7 +181,7 @@ class SwarmRuntime:
         path = f"containers/{container_id(found.task)}/logs" if own else f"services/{found.id}/logs"
         try:
             async with aclosing(self._engine.output(path, tail)) as batches:
-                lines = batches if own else self._until_ended(batches, replica_id)
+                lines = batches if own else until_ended(batches, lambda: self._over(replica_id))
                 async with aclosing(lines):
                     async for batch in lines:
                         yield batch
@@ -342,13 +342,15 @@ class SwarmRuntime:
         await self._scale(found.id, 0)
         return await self._wait_ended(replica, (grace or 0) / NANO + GONE_S)
 
+    async def _over(self, replica: ReplicaId) -> bool:
+        seen = await self._observe(replica)
+        return seen is None or seen.phase is Phase.EXITED
+
     async def _wait_ended(self, replica: ReplicaId, timeout_s: float) -> bool:
         """Until the task itself is over: Swarm learns of a container's end a little later than Docker."""
-
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
-            seen = await self._observe(replica)
-            if seen is None or seen.phase is Phase.EXITED:
+            if await self._over(replica):
                 return True
             if asyncio.get_running_loop().time() >= deadline:
                 return False
@@ -378,29 +380,6 @@ class SwarmRuntime:
                     raise
 
         await self._engine.call(f"signalling service {found.id}", kill)
-
-    async def _until_ended(
-        self, batches: AsyncGenerator[Sequence[str], None], replica: ReplicaId
-    ) -> AsyncGenerator[Sequence[str], None]:
-        pending = asyncio.ensure_future(anext(batches, None))
-        quiet_end = False
-        try:
-            while True:
-                done, _ = await asyncio.wait({pending}, timeout=FOLLOW_CHECK_S)
-                if not done:
-                    if quiet_end:
-                        return
-                    seen = await self._observe(replica)
-                    quiet_end = seen is None or seen.phase is Phase.EXITED
-                    continue
-                batch = pending.result()
-                if batch is None:
-                    return
-                yield batch
-                pending = asyncio.ensure_future(anext(batches, None))
-        finally:
-            pending.cancel()
-            await asyncio.gather(pending, return_exceptions=True)
 
 
 def _runs(task: Mapping[str, Any], seen: Observed, place: SwarmPlace) -> bool:
