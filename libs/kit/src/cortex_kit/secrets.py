@@ -21,6 +21,11 @@ def engine_api_key(secret_key: SecretStr, replica_id: str, spec_hash: str) -> st
     return _derive(secret_key, b"engine", f"{replica_id}\x00{spec_hash}".encode()).hex()
 
 
+def key_fingerprint(secret_key: SecretStr) -> str:
+    """Tells one secret key from another and gives nothing of it away: part of what an engine is made of."""
+    return _derive(secret_key, b"fingerprint").hex()[:12]
+
+
 def seal(secret_key: SecretStr, plaintext: str) -> str:
     """Encrypt and authenticate a secret at rest (Fernet: AES-128-CBC and HMAC-SHA256)."""
     return _fernet(secret_key).encrypt(plaintext.encode()).decode()

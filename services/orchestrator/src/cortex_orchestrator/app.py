@@ -18,7 +18,7 @@ from cortex_kit.kv import Change, KVStore, KVView
 from cortex_kit.lease import Lease
 from cortex_kit.ops import ops_app
 from cortex_kit.runner import Service
-from cortex_kit.secrets import engine_api_key, unseal
+from cortex_kit.secrets import engine_api_key, key_fingerprint, unseal
 from cortex_orchestrator.adapters.estimates import RpcEstimates
 from cortex_orchestrator.adapters.machine import MeasuredMachine, describe, gpu_probe
 from cortex_orchestrator.adapters.sender import sender
@@ -64,7 +64,7 @@ def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
     node = NodeId(settings.node)
     if settings.runtime == "process":
         root = None if settings.models_dir is None else str(settings.models_dir.absolute())
-        return NodeProfile(node, root, gpus=())
+        return NodeProfile(node, root, gpus=(), key_fingerprint=key_fingerprint(settings.secret_key))
     source = settings.models_host_dir or settings.models_dir
     mounts = () if source is None else (Mount(str(source.absolute()), MODELS_IN_CONTAINER),)
     return NodeProfile(
@@ -74,6 +74,7 @@ def _profile(settings: Settings, gpus: tuple[int, ...]) -> NodeProfile:
         hub_cache=Mount(settings.hub_cache, HUB_CACHE_IN_CONTAINER, read_only=False),
         gpus=gpus,
         memory_bytes=settings.engine_memory_bytes,
+        key_fingerprint=key_fingerprint(settings.secret_key),
     )
 
 

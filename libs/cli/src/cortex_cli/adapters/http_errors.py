@@ -54,12 +54,12 @@ def transport_error(error: httpx.HTTPError | httpx.InvalidURL, url: str) -> CliE
 
 
 def _field_errors(problem: Mapping[str, Any]) -> str:
-    """The fields a 422 names, unless the text names them already."""
+    """What a 422 says of each field, unless the text says it already."""
     detail = str(problem.get("detail"))
     errors = [as_object(item) for item in as_list(problem.get("errors"))]
     parts = [
         f"{item['field']}: {item.get('message', 'is not accepted')}"
         for item in errors
-        if item.get("field") and str(item["field"]) not in detail
+        if item.get("field") and str(item.get("message")) not in detail
     ]
     return f" ({'; '.join(parts)})" if parts else ""

@@ -101,6 +101,8 @@ class ContainerSpec:
     gpus: tuple[int, ...] = ()
     memory_bytes: int | None = None
     restart_generation: int = 0
+    key_fingerprint: str = ""
+    """Of the secret key that the engine's own key is derived from."""
     stop: StopPolicy = StopPolicy(30.0)
     stop_timeout_s: int = 30
     hash: str = field(init=False)
@@ -147,6 +149,7 @@ def spec_hash(spec: ContainerSpec) -> str:
         "gpus": spec.gpus,
         "memory": spec.memory_bytes,
         "generation": spec.restart_generation,
+        "key": spec.key_fingerprint,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:24]
 

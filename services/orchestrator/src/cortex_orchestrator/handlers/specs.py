@@ -33,6 +33,8 @@ class NodeProfile:
     """Where engines that download models keep them."""
     gpus: tuple[int, ...] = ()
     memory_bytes: int | None = None
+    key_fingerprint: str = ""
+    """Of CORTEX_SECRET_KEY: engines whose own keys were derived from another one must be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def build_spec(
         gpus=(gpus or ()) if model.placement == "auto" else model.placement,
         memory_bytes=profile.memory_bytes,
         restart_generation=model.restart_generation,
+        key_fingerprint=profile.key_fingerprint,
         stop=engine.stop_policy(model.stop_timeout_s),
         stop_timeout_s=model.stop_timeout_s,
     )
