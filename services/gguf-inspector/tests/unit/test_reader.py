@@ -127,6 +127,7 @@ def test_a_refusal_carries_the_offset(writer):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_mutated_files_are_read_or_refused_never_worse(data, writer):
     raw = bytearray(writer().model().bytes())
     for _ in range(data.draw(st.integers(1, 6))):

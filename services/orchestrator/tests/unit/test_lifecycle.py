@@ -31,6 +31,7 @@ async def test_a_replica_that_is_not_healthy_in_time_is_stopped_and_tried_again(
     )
 
 
+@pytest.mark.slow
 async def test_a_replica_that_served_or_that_nobody_probes_is_never_late(stage: Any) -> None:
     stage.model = stage.model.model_copy(update={"startup_timeout_s": 60})
     await stage.started()

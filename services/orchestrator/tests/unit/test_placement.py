@@ -193,6 +193,7 @@ names = st.sampled_from([f"m{number}" for number in range(6)])
     ),
     wishes,
 )
+@pytest.mark.slow
 def test_evictions_make_room_spare_the_busy_and_none_is_needless(
     ask: Ask,
     there: Machine,
