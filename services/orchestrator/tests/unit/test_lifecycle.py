@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cortex_contracts.base import replica_id
+from cortex_contracts.engines import LlamaCppOptions
 from cortex_contracts.enums import DesiredState, Lifecycle, ReplicaState, Verdict
 from cortex_kit.errors import TransientError
 from cortex_testing.virtual_time import LoopClock
@@ -209,6 +210,14 @@ async def test_with_room_the_successor_serves_before_the_old_replica_goes(stage:
     assert list(stage.runtime.replicas) == [successor]
     await asyncio.sleep(60)
     assert list(stage.runtime.replicas) == [successor]
+
+
+async def test_a_rolling_change_waits_for_the_estimate_of_what_it_would_start(stage: Any) -> None:
+    stage.room()
+    await serving(stage)
+    stage.change(llamacpp=LlamaCppOptions(context_size=4096))
+    await stage.until(lambda: stage.state(1) == ReplicaState.STARTED)
+    assert "container.stopped" not in stage.subjects()
 
 
 async def test_a_successor_that_fails_leaves_the_old_replica_serving(stage: Any) -> None:

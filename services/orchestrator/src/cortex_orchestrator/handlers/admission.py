@@ -80,6 +80,10 @@ class Admission:
         self._last_gpus[spec.replica_id] = found.gpus
         return Admitted(replace(launch, spec=_with_place(spec, model, found)))
 
+    def undecided(self, model: ModelDocumentV1, spec: ContainerSpec) -> bool:
+        """Whether the answer about the model's memory is still on its way; it comes, or fails, within seconds."""
+        return self._asks.of(model, spec.hash, has_gpus=self._ledger.has_gpus) is None
+
     def no_room(self, model: ModelDocumentV1, spec: ContainerSpec) -> str | None:
         """Why another replica does not fit beside all that runs; None when it does."""
         ask = self._asks.of(model, spec.hash, has_gpus=self._ledger.has_gpus)

@@ -8,8 +8,8 @@ from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import DesiredState, Lifecycle
 from cortex_orchestrator.domain.observed import Observed, Phase
 from cortex_orchestrator.domain.plan import Wanted
-from cortex_orchestrator.domain.rollout import Member, roll
-from cortex_orchestrator.domain.spec import ReplicaKey
+from cortex_orchestrator.domain.rollout import Member, Rollout, roll
+from cortex_orchestrator.domain.spec import ContainerSpec, ReplicaKey
 from cortex_orchestrator.handlers.admission import Admission
 from cortex_orchestrator.handlers.memory import Scene
 from cortex_orchestrator.handlers.specs import SpecSource
@@ -54,7 +54,7 @@ class Desire:
             for ordinal in _coming(model, scene)
             if ordinal not in built
         ]
-        made = roll(model.replicas, members, self._room(model, members, built))
+        made = self._roll(model, members, built)
         for ordinal in made.ordinals:
             key = ReplicaKey(model, ordinal)
             wanted = built.get(ordinal) or self._wanted(model, ordinal, self._last_gpus(model, ordinal))
@@ -67,19 +67,31 @@ class Desire:
             )
         desired.farewells |= {ReplicaKey(model, ordinal).id: reason for ordinal, reason in made.farewells.items()}
 
-    def _room(self, model: ModelDocumentV1, members: list[Member], built: Mapping[int, Wanted]) -> str | None:
-        """Asked for a rolling change only."""
-        for member in members:
-            wanted = built.get(member.ordinal)
-            if member.serving and not member.current and wanted is not None and wanted.spec is not None:
-                return self._admission.no_room(model, wanted.spec)
-        return None
+    def _roll(self, model: ModelDocumentV1, members: list[Member], built: Mapping[int, Wanted]) -> Rollout:
+        """A rolling change waits for the estimate of what it would start: it decides whether both fit."""
+        spec = _successor(members, built)
+        if spec is None:
+            return roll(model.replicas, members, None)
+        if self._admission.undecided(model, spec):
+            stale = frozenset(member.ordinal for member in members if member.running and not member.current)
+            kept = roll(model.replicas, [replace(member, current=True) for member in members], None)
+            return replace(kept, held=stale)
+        return roll(model.replicas, members, self._admission.no_room(model, spec))
 
     def _last_gpus(self, model: ModelDocumentV1, ordinal: int) -> tuple[int, ...] | None:
         return self._admission.last_gpus(ReplicaKey(model, ordinal).id)
 
     def _wanted(self, model: ModelDocumentV1, ordinal: int, gpus: tuple[int, ...] | None) -> Wanted:
         return self._specs.wanted(ReplicaKey(model, ordinal), gpus)
+
+
+def _successor(members: list[Member], built: Mapping[int, Wanted]) -> ContainerSpec | None:
+    """What a replica that serves by an older specification is to be replaced with."""
+    for member in members:
+        wanted = built.get(member.ordinal)
+        if member.serving and not member.current and wanted is not None and wanted.spec is not None:
+            return wanted.spec
+    return None
 
 
 def _coming(model: ModelDocumentV1, scene: Scene) -> list[int]:
