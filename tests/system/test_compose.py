@@ -58,9 +58,11 @@ class Installation:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
-    def client(self) -> openai.OpenAI:
-        key = self.admin("POST", "/admin/keys", name="compose")["key"]
-        return openai.OpenAI(base_url=f"http://{self.env['CORTEX_GATEWAY_BIND']}/v1", api_key=key, max_retries=0)
+    def client(self) -> tuple[openai.OpenAI, str]:
+        """A client with a key of its own, and the key's id."""
+        key = self.admin("POST", "/admin/keys", name="compose")
+        url = f"http://{self.env['CORTEX_GATEWAY_BIND']}/v1"
+        return openai.OpenAI(base_url=url, api_key=key["key"], max_retries=0), key["id"]
 
     def engines(self) -> list[str]:
         wanted = ("--filter", "label=cortex.managed=1", "--filter", f"network={self.env['CORTEX_ENGINES_NETWORK']}")
@@ -81,6 +83,17 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
            timeout=540)  # fmt: skip
     made.compose("build", "-q", timeout=800)
     try:
+        made.up()
+        made.admin(
+            "POST",
+            "/admin/models",
+            name="SmolLM2",
+            engine_type="llamacpp",
+            local_path="smollm2.gguf",
+            context_size=2048,
+        )
+        made.admin("POST", "/admin/models/smollm2/start")
+        eventually(running(made), 120)
         yield made
     finally:
         engines = made.engines()
@@ -126,20 +139,8 @@ def running(installation: Installation) -> Callable[[], bool]:
     return lambda: installation.admin("GET", "/admin/models/smollm2")["state"] == "running"
 
 
-def settled(installation: Installation) -> Any:
-    """The sums, once every request of this file is in them."""
-    totals = installation.admin("GET", "/admin/usage")["totals"]
-    return totals if totals["requests"] == 6 else None
-
-
-def test_a_model_is_deployed_scaled_and_found_again(installation: Installation) -> None:
-    installation.up()
-    installation.admin(
-        "POST", "/admin/models", name="SmolLM2", engine_type="llamacpp", local_path="smollm2.gguf", context_size=2048
-    )
-    installation.admin("POST", "/admin/models/smollm2/start")
-    eventually(running(installation), 120)
-    client = installation.client()
+def test_a_model_answers_while_the_services_are_scaled_killed_taken_down_and_back(installation: Installation) -> None:
+    client, key = installation.client()
     assert answered(client)
     [engine] = installation.engines()
     assert docker("inspect", "-f", "{{json .NetworkSettings.Ports}}", engine) in ("{}", '{"8000/tcp":null}')
@@ -158,12 +159,20 @@ def test_a_model_is_deployed_scaled_and_found_again(installation: Installation) 
     eventually(running(installation), 60)
     assert installation.engines() == [engine], "the engine was adopted, not replaced"
     assert answered(client), "keys and models are still there"
-    totals = eventually(lambda: settled(installation), 30)
-    assert totals["requests"] == totals["completed"]
+    counts = eventually(lambda: settled(installation, key, 6), 30)
+    assert counts == {"requests": 6, "completed": 6}
+
+
+def settled(installation: Installation, key: str, requests: int) -> Any:
+    """What the usage of a key says, once that many requests are in it."""
+    totals = installation.admin("GET", f"/admin/usage?key_id={key}")["totals"]
+    counts = {name: totals[name] for name in ("requests", "completed")}
+    return counts if counts["requests"] >= requests else None
 
 
 def test_no_service_asked_nats_for_what_it_may_not(installation: Installation) -> None:
     log = installation.compose("logs", "--no-color", "nats")
+    assert "Server is ready" in log
     assert [line for line in log.splitlines() if "Violation" in line] == []
 
 
@@ -190,3 +199,6 @@ async def test_the_operator_hears_what_happens(installation: Installation) -> No
 def test_stopping_the_model_leaves_no_container(installation: Installation) -> None:
     installation.admin("POST", "/admin/models/smollm2/stop")
     eventually(lambda: installation.engines() == [], 60)
+    installation.admin("POST", "/admin/models/smollm2/start")
+    eventually(running(installation), 120)
+    assert len(installation.engines()) == 1

@@ -146,7 +146,9 @@ def test_events_of_the_past_are_listed_and_those_to_come_followed_over_a_restart
     assert "key.created" in fine(stack.cortex("events", "--no-follow", "--key", past[0]["data"]["key_id"]))
 
     output = tmp_path / "followed"
-    command = [sys.executable, "-c", "from cortex_cli.main import main; raise SystemExit(main())"]
+    # A shell that puts the tests into the background has SIGINT ignored, and children inherit that.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heeding}; from cortex_cli.main import main; raise SystemExit(main())"]
     arguments = ["events", "key.created", "--json", "--after", past[-1]["sequence"]]
     with output.open("wb") as out, subprocess.Popen([*command, *arguments], env=stack.environ, stdout=out) as following:
         fine(stack.cortex("key", "create", "d"))
