@@ -159,7 +159,8 @@ def test_a_model_answers_while_the_services_are_scaled_killed_taken_down_and_bac
     eventually(running(installation), 60)
     assert installation.engines() == [engine], "the engine was adopted, not replaced"
     assert answered(client), "keys and models are still there"
-    counts = eventually(lambda: settled(installation, key, 6), 30)
+    # A record that was handed to a registry on its way out comes again when its acknowledgement is overdue (60 s).
+    counts = eventually(lambda: settled(installation, key, 6), 120)
     assert counts == {"requests": 6, "completed": 6}
 
 
