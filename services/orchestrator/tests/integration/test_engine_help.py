@@ -214,7 +214,9 @@ def test_a_real_llama_server_takes_every_option(llama_server_binary: Path, tmp_p
         assert code == 1, "there is no model file"
         refused = re.search(r"invalid argument|error while handling|unknown value|^usage:", text)
         assert refused is None, f"{build}: {text[-2000:]}"
-        assert re.search(r"missing\.gguf|srv +init", text), "it got as far as loading; its logger may lose the last line"
+        assert re.search(r"missing\.gguf|srv +init", text), (
+            "it got as far as loading; its logger may lose the last line"
+        )
 
 
 def test_the_list_of_options_covers_the_contract() -> None:
