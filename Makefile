@@ -53,8 +53,8 @@ unit: install ## Unit tests alone (no network, under 10 s)
 	@$(PYTEST) -q -m "not integration and not docker and not system and not vllm and not slow" \
 		$(wildcard libs/*/tests/unit services/*/tests/unit) services/orchestrator/tests/contract
 
-test: install ## All tests: unit, integration and system, on real servers, two files at a time
-	@$(PYTEST) -q -n 2 --dist loadgroup $(ARGS)
+test: install ## All tests: unit, integration and system, on real servers
+	@$(PYTEST) -q $(ARGS)
 
 test-integration: install ## Tests against real NATS, Postgres, llama-server (and Docker when there is one)
 	@$(PYTEST) -q -m "integration or docker" $(ARGS)
