@@ -116,6 +116,7 @@ def test_refusals_have_stable_codes(error: Exception, code: str) -> None:
         requests.exceptions.ReadTimeout("slow"),
         requests.exceptions.ConnectionError("away"),
         api_error(500, "driver failed: port is already allocated"),
+        api_error(500, "Could not attach to network n: rpc error: code = NotFound desc = network n not found"),
     ],
 )
 def test_what_may_pass_by_itself_is_transient(error: Exception) -> None:

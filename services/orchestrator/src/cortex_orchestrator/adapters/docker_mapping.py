@@ -187,6 +187,9 @@ def translate(error: Exception, doing: str) -> DomainError | TransientError:
         return DomainError("disk_full", f"{doing}: {DISK_FULL_HINT} Docker said: {text}", status=503)
     if any(phrase in lowered for phrase in ("could not select device driver", "nvidia", "unknown runtime")):
         return DomainError("gpu_runtime_missing", f"{NVIDIA_HINT} Docker said: {text}", status=503)
+    # On a host that is a swarm, too, Docker looks for a network that was removed among the swarm's.
+    if "could not attach to network" in lowered:
+        return TransientError(f"{doing}: {text}")
     if "port is already allocated" in lowered or "address already in use" in lowered:
         return TransientError(f"{doing}: {text}")
     if error.status_code is not None and error.status_code >= 500:

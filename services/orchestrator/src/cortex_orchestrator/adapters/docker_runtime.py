@@ -81,6 +81,7 @@ class DockerRuntime:
                 await self.remove(replica_id)
             raise TransientError(f"starting replica {replica_id}: {error.explanation}") from error
         except (DomainError, TransientError):
+            self._network_known = False  # it may be what is missing: the next creation looks
             with suppress(DomainError, TransientError):
                 await self.remove(replica_id)
             raise
