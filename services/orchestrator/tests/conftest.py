@@ -242,9 +242,12 @@ def docker_engine_required() -> Iterator[None]:
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def swarm_required(docker_engine_required: None) -> Iterator[None]:
-    """This engine as a swarm of one node, left again if it was none before. One session at a time uses it."""
+    """This engine as a swarm of one node, left again if it was none before. One session at a time uses it.
+
+    No longer than a module: an engine that is a swarm treats the networks of other tests differently.
+    """
     client = docker.from_env(timeout=60)
     with (Path(tempfile.gettempdir()) / "cortex-swarm-test.lock").open("w") as lock:
         try:
