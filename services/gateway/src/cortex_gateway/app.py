@@ -17,6 +17,7 @@ from cortex_gateway.domain.balancing import BreakerPolicy
 from cortex_gateway.domain.routing import Keys, RoutingTable
 from cortex_gateway.entrypoints.asgi import GatewayApp
 from cortex_gateway.forwarding import Dispatcher, Limits
+from cortex_gateway.inference import InferenceHandler
 from cortex_gateway.pipeline import Gateway, Parts
 from cortex_gateway.projection import Projection, Views
 from cortex_gateway.relay import Relay
@@ -52,7 +53,8 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     projection.on_swap(lambda table: _on_swap(table, dispatcher, client))
     books = Bookkeeper(spool, EngineTokenCounter(client, timeout_s=settings.count_timeout_s), clock, source)
     relay = Relay(books, clock, max_response_bytes=settings.max_response_bytes)
-    gateway = Gateway(Parts(projection, dispatcher, relay, books, clock))
+    inference = InferenceHandler(projection, dispatcher, relay, books, clock)
+    gateway = Gateway(Parts(projection, inference, books, clock))
     metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
     metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
 
