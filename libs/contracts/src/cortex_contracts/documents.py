@@ -156,6 +156,8 @@ class EngineLoad(ContractModel):
     """A counter of the engine that grows with every request and with nothing else; its unit is the engine's own."""
     sampled_at: UtcDatetime | None = None
     """When the above was read; set while the replica drains, so that every reading is told."""
+    kv_usage: float | None = None
+    """Part of the KV cache that requests hold, 0 to 1, to two digits."""
 
 
 class VerdictDocumentV1(Document):
@@ -174,6 +176,8 @@ class VerdictDocumentV1(Document):
     correlation_id: str | None = None
     causation_id: str | None = None
     """The event about this verdict that came last."""
+    prober: str | None = None
+    """Member of the health service that wrote this; of two that both write, the one that ranks first goes on."""
 
 
 class GpuInfo(ContractModel):
@@ -293,3 +297,5 @@ class LeaseDocumentV1(Document):
 
     holder: str
     acquired_at: UtcDatetime
+    address: str | None = None
+    """`host:port` of the holder's own /metrics, where it has one to offer."""

@@ -106,9 +106,11 @@ class TestResultV1(ContractModel):
 
 
 class ProbeRequestV1(ContractModel):
-    """Probe the replicas of one model now, or all of them. Only the instance that probes answers."""
+    """Probe the replicas of one model now, or all of them. Every instance hears it, one answers."""
 
     model_id: ModelId | None = None
+    replica_id: ReplicaId | None = None
+    """Only this one; the instance that probes it answers, and no other."""
 
 
 class ProbeResultV1(ContractModel):

@@ -73,6 +73,7 @@ ACCESS: tuple[Access, ...] = (
         reads=(MODELS, REPLICAS, VERDICTS),
         consumes=(HEALTH_SUSPECTED,),
         answers=("rpc.health.>",),
+        asks=(subjects.RPC_HEALTH_PROBE,),
     ),
     Access(
         "gateway",
