@@ -23,8 +23,11 @@ def main() -> None:
         try:
             chaos = Chaos(stack, demo_gguf(), models=chosen.models, seed=chosen.seed)
             outcome = chaos.run(chosen.seconds, pause_s=chosen.pause, settle_s=chosen.settle)
-            print(dict(outcome.acts))
-            print(f"{outcome.running} models run as desired, {outcome.converged_s:.0f} s after the last act")
+            print(sum(outcome.acts.values()), "acts:", dict(outcome.acts))
+            print(
+                f"{outcome.models} models, {outcome.running} of them run as desired {outcome.converged_s:.0f} s after the last act, "
+                f"{outcome.answered} answered through the gateway"
+            )
             chaos.clean()
         finally:
             stack.stop()

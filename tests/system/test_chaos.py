@@ -16,5 +16,6 @@ def test_desire_wins_over_random_acts_and_kills(stack: Stack, smollm2_gguf: Path
         outcome = chaos.run(25, pause_s=0.7, settle_s=120)
         assert sum(outcome.acts.values()) > 10
         assert outcome.acts["kill engine"]
+        assert outcome.answered == outcome.running
     finally:
         chaos.clean()
