@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from cortex_registry.adapters.idempotency import Answer, Claim, Earlier, PostgresIdempotency
+from cortex_registry.adapters.claims import Claim
+from cortex_registry.adapters.idempotency import Answer, Earlier, PostgresIdempotency
 from cortex_registry.adapters.postgres import Database
 
 pytestmark = pytest.mark.integration
@@ -33,12 +34,12 @@ async def test_sixteen_simultaneous_creates_with_one_key_make_one_api_key(regist
     assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_a_crash_in_the_middle_frees_the_key_after_a_minute(
+async def test_a_crash_before_any_change_frees_the_key_after_a_minute(
     registry: Any, database: Any, migrated_dsn: str, secret_key: str
 ) -> None:
     headers = {"Idempotency-Key": "k"}
     first = await registry.client.post("/admin/keys", json={"name": "a"}, headers=headers)
-    await database.execute("UPDATE idempotency_keys SET status = NULL, answer_sealed = NULL")
+    await database.execute("UPDATE idempotency_keys SET status = NULL, answer_sealed = NULL, committed_at = NULL")
     busy = await registry.client.post("/admin/keys", json={"name": "a"}, headers=headers)
     assert (busy.status_code, busy.json()["code"]) == (409, "idempotency_in_progress")
     await database.execute("UPDATE idempotency_keys SET created_at = now() - interval '61 seconds'")
@@ -75,3 +76,57 @@ async def test_a_claim_that_was_lost_neither_keeps_an_answer_nor_releases_the_ke
         watching.cancel()
         await asyncio.wait([watching])
         await pool.close()
+
+
+async def test_a_registry_that_dies_between_the_change_and_its_answer_neither_repeats_it_nor_answers_wrongly(
+    registry: Any, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Idempotency-Key": "killed"}
+    parked = asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        parked.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresIdempotency, "keep", never)
+        patched.setattr(PostgresIdempotency, "release", never)
+        post = asyncio.create_task(registry.client.post("/admin/keys", json={"name": "a"}, headers=headers))
+        async with asyncio.timeout(20):
+            await parked.wait()
+        post.cancel()  # as the process dies: nothing after this line of it runs
+        await asyncio.wait([post])
+    assert await database.fetchval("SELECT count(*) FROM api_keys") == 1
+    row = await database.fetchrow("SELECT * FROM idempotency_keys")
+    assert row["committed_at"] is not None
+    assert row["status"] is None
+    early = await registry.client.post("/admin/keys", json={"name": "a"}, headers=headers)
+    assert (early.status_code, early.json()["code"]) == (409, "idempotency_in_progress")
+    await database.execute("UPDATE idempotency_keys SET created_at = now() - interval '61 seconds'")
+    late = await registry.client.post("/admin/keys", json={"name": "a"}, headers=headers)
+    assert (late.status_code, late.json()["code"]) == (409, "idempotent_answer_lost")
+    assert await database.fetchval("SELECT count(*) FROM api_keys") == 1
+
+
+async def test_a_create_whose_key_was_taken_over_meanwhile_is_rolled_back(
+    registry: Any, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = PostgresIdempotency.claim
+
+    async def stolen(self: PostgresIdempotency, actor: str, key: str, digest: str) -> Any:
+        found = await original(self, actor, key, digest)
+        await database.execute("UPDATE idempotency_keys SET claim = gen_random_uuid()")
+        return found
+
+    monkeypatch.setattr(PostgresIdempotency, "claim", stolen)
+    answer = await registry.client.post("/admin/keys", json={"name": "a"}, headers={"Idempotency-Key": "slow"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_claim_lost")
+    assert await database.fetchval("SELECT count(*) FROM api_keys") == 0
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_create_that_is_refused_leaves_its_key_free(registry: Any, database: Any) -> None:
+    headers = {"Idempotency-Key": "again"}
+    refused = await registry.client.post("/admin/keys", json={"name": ""}, headers=headers)
+    assert refused.status_code == 422
+    assert await database.fetchval("SELECT count(*) FROM idempotency_keys") == 0

@@ -1,7 +1,6 @@
 """The layer that carries a create out once: what is kept, repeated, refused and forgotten."""
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from itertools import count
 
 import httpx
@@ -10,7 +9,8 @@ from fastapi import Response
 from pydantic import SecretStr
 
 from cortex_kit.errors import DomainError
-from cortex_registry.adapters.idempotency import Answer, Claim, Earlier
+from cortex_registry.adapters.claims import Claim
+from cortex_registry.adapters.idempotency import Answer, Earlier
 from cortex_registry.domain.identity import Right
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.guards import RootToken
@@ -36,7 +36,7 @@ class MemoryStore:
         if found is not None:
             return found
         self.entries[actor, key] = Earlier(digest, None)
-        return Claim(actor, key, datetime.now(UTC))
+        return Claim(actor, key, "claim")
 
     async def renew(self, claim: Claim) -> None: ...
 

@@ -5,7 +5,6 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 from cortex_kit.errors import PermanentError
 from cortex_kit.logging import get_logger
 from cortex_kit.secrets import seal, unseal
+from cortex_registry.adapters.claims import Claim
 from cortex_registry.adapters.postgres import Database
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.errors import DatabaseUnavailableError
@@ -32,21 +32,14 @@ class Answer:
     body: bytes
 
 
-@dataclass(slots=True)
-class Claim:
-    """The right to answer the first request with a key; `token` changes when it is renewed."""
-
-    actor: str
-    key: str
-    token: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """An earlier request with the same key: what it asked, and its answer once there is one."""
 
     digest: str
     answer: Answer | None
+    lost: bool = False
+    """It changed something, and its registry died before the answer was kept."""
 
 
 class PostgresIdempotency:
@@ -76,29 +69,28 @@ class PostgresIdempotency:
             async with self._database.connection() as connection:
                 token = await connection.fetchval(_SQL["claim"], actor, key, digest, self._crashed_after_s, KEPT_S)
                 if token is not None:
-                    return Claim(actor, key, token)
-                row = await connection.fetchrow(_SQL["find"], actor, key)
+                    return Claim(actor, key, str(token))
+                row = await connection.fetchrow(_SQL["find"], actor, key, self._crashed_after_s)
             if row is not None:
                 answer = self._opened(row["answer_sealed"]) if row["status"] is not None else None
-                return Earlier(row["request_digest"], answer)
+                return Earlier(row["request_digest"], answer, lost=row["lost"] and answer is None)
         raise DatabaseUnavailableError("an Idempotency-Key changes hands too often")
 
     async def renew(self, claim: Claim) -> None:
         """Show that the first request is still being answered."""
         async with self._database.connection() as connection:
-            token = await connection.fetchval(_SQL["renew"], claim.actor, claim.key, claim.token)
-        claim.token = token if token is not None else claim.token
+            await connection.execute(_SQL["renew"], claim.actor, claim.key, claim.id)
 
     async def keep(self, claim: Claim, answer: Answer) -> None:
         """Store the answer of the first request."""
         sealed = seal(self._secret_key, _encoded(answer))
         async with self._database.connection() as connection:
-            await connection.execute(_SQL["keep"], claim.actor, claim.key, claim.token, answer.status, sealed)
+            await connection.execute(_SQL["keep"], claim.actor, claim.key, claim.id, answer.status, sealed)
 
     async def release(self, claim: Claim) -> None:
-        """Forget a request that changed nothing."""
+        """Forget a request that changed nothing; one that committed something stays."""
         async with self._database.connection() as connection:
-            await connection.execute(_SQL["release"], claim.actor, claim.key, claim.token)
+            await connection.execute(_SQL["release"], claim.actor, claim.key, claim.id)
 
     async def run(self) -> None:
         """Delete what is older than a day, now and then; a task of the service."""

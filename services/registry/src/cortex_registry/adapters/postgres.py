@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from cortex_kit.errors import DomainError
 from cortex_kit.logging import get_logger
+from cortex_registry.adapters.claims import mark_committed
 from cortex_registry.adapters.migrations import SchemaProblemError, check
 from cortex_registry.errors import DatabaseUnavailableError, SchemaError
 
@@ -126,9 +127,13 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
-        """A connection inside one transaction: committed at the end, rolled back on any error."""
+        """A connection inside one transaction: committed at the end, rolled back on any error.
+
+        What the request's Idempotency-Key stands for is committed with it (`claims.py`).
+        """
         async with self.connection() as connection, connection.transaction():
             yield connection
+            await mark_committed(connection)
 
     @contextlib.asynccontextmanager
     async def _acquired(self) -> AsyncGenerator[Connection]:

@@ -2,7 +2,9 @@
 
 One layer around every POST below /admin; routes know nothing of it. The key belongs to whoever signs in. Kept are the
 answers that say a change was made (2xx); after a refusal the same key may be tried again. While the first request is
-being answered a second one gets 409; a key whose registry died in the middle is free again after a minute.
+being answered a second one gets 409; a key whose registry died before it changed anything is free again after a minute.
+A change is committed together with a mark in its key's row, so a registry that dies between the change and the answer leaves
+neither a second change nor a wrong answer behind: from then on the key is answered with 409 `idempotent_answer_lost`.
 """
 
 import asyncio
@@ -17,7 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cortex_kit.logging import get_logger
-from cortex_registry.adapters.idempotency import Answer, Claim, Earlier
+from cortex_registry.adapters.claims import Claim, carrying
+from cortex_registry.adapters.idempotency import Answer, Earlier
 from cortex_registry.domain.identity import Identity
 from cortex_registry.entrypoints.bodies import Replayed, read_body
 from cortex_registry.entrypoints.guards import ADMIN, IDENTITY
@@ -85,7 +88,8 @@ class Idempotency:
             return
         capture = _Capture(send)
         async with self._renewed(found):
-            await self._app(scope, receive, capture)
+            with carrying(found):
+                await self._app(scope, receive, capture)
         await self._finish(found, capture.answer)
         await capture.flush()
 
@@ -155,6 +159,12 @@ def _repeat(earlier: Earlier, digest: str) -> Response:
     if earlier.digest != digest:
         message = "This Idempotency-Key belongs to another request. Choose a new one."
         return problem(422, "idempotency_key_reused", message)
+    if earlier.lost:
+        message = (
+            "This request was carried out, but the registry died before its answer was kept. Look at what there is now; "
+            "to carry it out once more, choose a new key."
+        )
+        return problem(409, "idempotent_answer_lost", message)
     if earlier.answer is None:
         message = "The first request with this Idempotency-Key is still being answered."
         return problem(409, "idempotency_in_progress", message, headers={"Retry-After": str(RETRY_AFTER_S)})

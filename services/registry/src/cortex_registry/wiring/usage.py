@@ -13,6 +13,9 @@ from cortex_registry.handlers.usage import BatchRules, UsageBatcher
 from cortex_registry.handlers.usage_upkeep import UpkeepRules, UsageUpkeep
 from cortex_registry.wiring.core import Core, Part
 
+MESSAGES_AT_ONCE = 16
+"""At least so many usage messages are stored together; one may hold as many records as a gateway batches."""
+
 
 def usage_part(core: Core) -> Part:
     """Routes of usage, the consumer of its records, and its upkeep."""
@@ -20,7 +23,7 @@ def usage_part(core: Core) -> Part:
     retention = _days(settings.usage_retention_days)
     rules = BatchRules(settings.usage_batch_size, settings.usage_batch_wait_s, retention)
     batcher = UsageBatcher(PostgresUsage(core.database), rules, core.clock)
-    attach_usage(core.broker, batcher, concurrency=settings.usage_batch_size)
+    attach_usage(core.broker, batcher, concurrency=max(MESSAGES_AT_ONCE, settings.usage_batch_size // 16))
     reports = PostgresUsageReports(
         core.database, core.clock, retention=retention, timeout_s=settings.usage_query_timeout_s
     )
