@@ -4,8 +4,11 @@ import json
 import sys
 from typing import Any
 
-from cortex_contracts.envelope import Envelope
-from cortex_contracts.events import ALL_EVENTS, Event
+from cortex_contracts.envelope import BATCH_CONTENT_TYPE, MAX_BATCH, Envelope
+from cortex_contracts.events import ALL_EVENTS, Event, UsageRecordedV1
+
+BATCHED: tuple[type[Event], ...] = (UsageRecordedV1,)
+"""Events that also come many to a message."""
 
 
 def document() -> dict[str, Any]:
@@ -23,7 +26,10 @@ def document() -> dict[str, Any]:
             _key(event): {"action": "receive", "channel": {"$ref": f"#/channels/{event.SUBJECT}"}}
             for event in ALL_EVENTS
         },
-        "components": {"messages": {event.type_name(): _message(event) for event in ALL_EVENTS}},
+        "components": {
+            "messages": {event.type_name(): _message(event) for event in ALL_EVENTS}
+            | {_batch_name(event): _batch(event) for event in BATCHED}
+        },
     }
 
 
@@ -32,8 +38,26 @@ def _key(event: type[Event]) -> str:
 
 
 def _channel(event: type[Event]) -> dict[str, Any]:
-    name = event.type_name()
-    return {"address": event.SUBJECT, "messages": {name: {"$ref": f"#/components/messages/{name}"}}}
+    names = (event.type_name(), _batch_name(event)) if event in BATCHED else (event.type_name(),)
+    return {"address": event.SUBJECT, "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names}}
+
+
+def _batch_name(event: type[Event]) -> str:
+    return f"{event.type_name()}.batch"
+
+
+def _batch(event: type[Event]) -> dict[str, Any]:
+    return {
+        "name": _batch_name(event),
+        "contentType": BATCH_CONTENT_TYPE,
+        "summary": "Several at once, told by the header `content-type`; ids and meaning are those of single events.",
+        "payload": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_BATCH,
+            "items": {"$ref": f"#/components/messages/{event.type_name()}/payload"},
+        },
+    }
 
 
 def _message(event: type[Event]) -> dict[str, Any]:

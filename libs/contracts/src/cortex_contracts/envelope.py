@@ -1,13 +1,19 @@
 """The envelope of every event: CloudEvents 1.0, structured JSON mode (https://github.com/cloudevents/spec, v1.0)."""
 
+from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
 from pydantic import Field
+from pydantic_core import from_json, to_json
 
 from cortex_contracts.base import ContractModel, UtcDatetime
 from cortex_contracts.events import EVENT_BY_TYPE, Event
 
 EventT = TypeVar("EventT", bound=Event)
+
+BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
+"""Header `content-type` of a message that holds an array of envelopes (CloudEvents' JSON batch format)."""
+MAX_BATCH = 1000
 
 
 class Envelope(ContractModel, Generic[EventT]):
@@ -55,3 +61,23 @@ def parse_envelope(raw: bytes | str) -> Envelope[Event]:
     """
     head = RawEnvelope.model_validate_json(raw)
     return Envelope[EVENT_BY_TYPE[head.type]].model_validate_json(raw)
+
+
+def join_batch(envelopes: Sequence[bytes]) -> bytes:
+    """Several envelopes, each a JSON object, as one message."""
+    return b"[" + b",".join(envelopes) + b"]"
+
+
+def split_batch(raw: bytes) -> tuple[bytes, ...]:
+    """The envelopes of a message, be it one or a batch; each is still to be parsed, so that one that is malformed
+    does not spoil the others.
+
+    Raises:
+        ValueError: a batch that is no JSON array, or one of more than MAX_BATCH.
+    """
+    if raw.lstrip()[:1] != b"[":
+        return (raw,)
+    items = from_json(raw)
+    if len(items) > MAX_BATCH:
+        raise ValueError(f"a batch of {len(items)} envelopes is larger than {MAX_BATCH}")
+    return tuple(to_json(item) for item in items)

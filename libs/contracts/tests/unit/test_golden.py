@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from cortex_contracts import asyncapi, doctor, documents, estimates, library, operations, rpc
 from cortex_contracts.base import ContractModel
 from cortex_contracts.documents import Document
-from cortex_contracts.envelope import parse_envelope
+from cortex_contracts.envelope import MAX_BATCH, join_batch, parse_envelope, split_batch
 from cortex_contracts.events import ALL_EVENTS, EVENT_BY_TYPE
 from cortex_contracts.streams import CONSUMERS, streams
 
@@ -83,6 +83,29 @@ def test_a_newer_writer_does_not_break_an_older_reader() -> None:
     raw["data"]["added_later"] = 1
     raw["addedlater"] = "x"
     assert parse_envelope(json.dumps(raw)).subject == raw["subject"]
+
+
+@pytest.mark.parametrize("path", examples("batches"), ids=lambda path: path.stem)
+def test_a_batch_of_every_version_still_parses(path: Path) -> None:
+    parts = split_batch(path.read_bytes())
+    golden = json.loads(path.read_text())
+    assert len(parts) == len(golden) > 1
+    for part, expected in zip(parts, golden, strict=True):
+        envelope = parse_envelope(part)
+        assert envelope.type == path.stem
+        assert_kept(expected, json.loads(envelope.model_dump_json()))
+
+
+def test_a_single_event_is_a_batch_of_one_left_as_it_is() -> None:
+    raw = (GOLDEN / "events" / "usage.recorded.v1.json").read_bytes()
+    assert split_batch(raw) == (raw,)
+    assert [json.loads(part) for part in split_batch(join_batch([raw, raw]))] == [json.loads(raw)] * 2
+
+
+@pytest.mark.parametrize("raw", [b"[", b"[1,", b"[{}] x", join_batch([b"{}"] * (MAX_BATCH + 1))])
+def test_what_is_no_batch_is_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        split_batch(raw)
 
 
 def test_messages_are_frozen() -> None:

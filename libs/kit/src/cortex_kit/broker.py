@@ -100,6 +100,26 @@ class DeliveryPolicy(BaseMiddleware[Any, Any]):
         return False
 
 
+async def bury_part(broker: NatsBroker, raw: Msg, part: bytes, index: int, error: Exception) -> None:
+    """Put one part of a message into the dead letters of its consumer, so that the rest can be acknowledged.
+
+    Raises:
+        TransientError: the dead letter was not confirmed.
+    """
+    metadata = raw.metadata
+    headers = {
+        "Cortex-Subject": raw.subject,
+        "Cortex-Error": _describe(error),
+        "Nats-Msg-Id": f"{metadata.consumer}-{metadata.stream}-{metadata.sequence.stream}-{index}",
+    }
+    log.error("message_part_buried", consumer=metadata.consumer, subject=raw.subject, error=headers["Cortex-Error"])
+    try:
+        await broker.publish(part, dead_letter(metadata.consumer), headers=headers, stream="DLQ", timeout=API_TIMEOUT_S)
+    except (NatsError, APIError, OSError, TimeoutError) as failure:
+        raise TransientError("the dead letter was not confirmed") from failure
+    HANDLED.labels(metadata.consumer, "buried").inc()
+
+
 def _describe(error: Exception) -> str:
     """One line without the payload, which may hold what no header or log should."""
     if isinstance(error, ValidationError):

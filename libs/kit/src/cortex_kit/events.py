@@ -92,13 +92,18 @@ class EventPublisher:
         )
         await self.publish_raw(event.SUBJECT, envelope.model_dump_json(exclude_none=True).encode(), envelope.id)
 
-    async def publish_raw(self, subject: str, payload: bytes, event_id: str) -> None:
-        """Publish a ready envelope; errors as `publish`."""
+    async def publish_raw(
+        self, subject: str, payload: bytes, event_id: str, *, content_type: str | None = None
+    ) -> None:
+        """Publish a ready envelope, or a batch of them; errors as `publish`."""
+        headers = {"Nats-Msg-Id": event_id}
+        if content_type is not None:
+            headers["content-type"] = content_type
         try:
             if not self._bus.connected:
                 raise TransientError("NATS is not connected")
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
-                await self._bus.js.publish(subject, payload, headers={"Nats-Msg-Id": event_id})
+                await self._bus.js.publish(subject, payload, headers=headers)
         except (NatsError, APIError, OSError, TimeoutError, TransientError) as error:
             PUBLISHED.labels(subject, "failed").inc()
             raise TransientError(f"{subject} was not confirmed: {type(error).__name__}") from error

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from cortex_contracts.base import KeyId, ModelId, NodeId, replica_id
 from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType, ReplicaState, RuntimeKind, Verdict
-from cortex_contracts.envelope import Envelope
+from cortex_contracts.envelope import Envelope, split_batch
 from cortex_contracts.events import UsageRecordedV1
 from cortex_contracts.streams import KEYS, MODELS, REGISTRY_USAGE, REPLICAS, VERDICTS
 from cortex_kit.bus import Bus
@@ -221,10 +221,10 @@ class World:
                 except TimeoutError:
                     continue
                 for message in messages:
-                    envelope = Envelope[UsageRecordedV1].model_validate_json(message.data)
+                    parts = [Envelope[UsageRecordedV1].model_validate_json(part) for part in split_batch(message.data)]
                     assert message.headers is not None
-                    assert message.headers["Nats-Msg-Id"] == envelope.id
-                    found.append(envelope.data)
+                    assert message.headers["Nats-Msg-Id"].startswith(parts[0].id)
+                    found += [envelope.data for envelope in parts]
                     await message.ack_sync()
         await subscription.unsubscribe()
         return found

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from cortex_contracts.envelope import BATCH_CONTENT_TYPE, join_batch, split_batch
 from cortex_gateway.adapters.spool_segment import Segment, list_segments
-from cortex_gateway.adapters.usage_publisher import UsagePublisher
+from cortex_gateway.adapters.usage_publisher import MESSAGE_BYTES, UsagePublisher, split_messages
 from cortex_gateway.adapters.usage_spool import UsageSpool
+from cortex_gateway.domain.usage import envelope_id
 from cortex_kit.errors import TransientError
 
 
@@ -25,7 +27,7 @@ def abandon(spool: UsageSpool) -> None:
 def drain(spool: UsageSpool) -> list[str]:
     ids: list[str] = []
     while (batch := spool.next_batch()) is not None:
-        ids += [record_id for record_id, _ in batch.records]
+        ids += [envelope_id(record) or "" for record in batch.records]
         spool.acknowledge(batch)
     return ids
 
@@ -120,20 +122,32 @@ async def test_the_publisher_repeats_a_batch_with_the_same_ids(tmp_path):
     spool = open_spool(tmp_path)
     spool.append(record(1))
     spool.append(record(2))
-    published: list[str] = []
+    published: list[tuple[str, bytes]] = []
 
-    async def publish(_subject: str, _payload: bytes, event_id: str) -> None:
-        published.append(event_id)
-        if len(published) == 2:
+    async def publish(_subject: str, payload: bytes, event_id: str, *, content_type: str | None = None) -> None:
+        assert content_type == BATCH_CONTENT_TYPE
+        published.append((event_id, payload))
+        if len(published) == 1:
             raise TransientError("away")
 
     publisher = UsagePublisher(spool, publish)
     batch = spool.next_batch()
     assert batch is not None
     assert not await publisher._publish_batch(batch)
-    assert await publisher._publish_batch(batch)
-    assert published == ["1", "2", "1", "2"]
-    assert spool.pending_bytes == 0
+    spool.append(record(3))
+    assert await publisher._publish_batch(publisher._unfinished or batch)
+    assert [event_id for event_id, _ in published] == ["1-2-2", "1-2-2"]
+    assert split_batch(published[1][1]) == (b'{"id":"1","n":"{}"}', b'{"id":"2","n":"{}"}')
+    assert drain(spool) == ["3"]
+
+
+def test_messages_hold_many_records_in_order_and_never_more_than_the_stream_takes():
+    records = [b"x" * size for size in (1, 30_000, 17_000, 3_000, 60_000, 5)] + [b"y"] * 200
+    messages = list(split_messages(records))
+    assert [one for message in messages for one in message] == records
+    assert all(len(message) == 1 or len(join_batch(message)) <= MESSAGE_BYTES + 64 for message in messages)
+    assert len(messages) < 10
+    assert list(split_messages([])) == []
 
 
 def test_a_lost_file_is_nobody_s(tmp_path):

@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 
 from cortex_contracts.base import KeyId, ModelId
+from cortex_contracts.envelope import join_batch
 from cortex_contracts.events import UsageRecordedV1
 from cortex_kit.events import new_envelope
 from cortex_registry.adapters.migrate_command import run_migrations
@@ -40,10 +41,14 @@ def record(number: int, **changes: Any) -> UsageRecordedV1:
     return UsageRecordedV1(**(values | changes))
 
 
-async def publish(nc: Client, usage: UsageRecordedV1, *, event_id: str | None = None) -> None:
+def envelope_of(usage: UsageRecordedV1) -> bytes:
     envelope = new_envelope(usage, source="cortex/gateway/test", aggregate_id=usage.request_id, now=datetime.now(UTC))
+    return envelope.model_dump_json().encode()
+
+
+async def publish(nc: Client, usage: UsageRecordedV1, *, event_id: str | None = None) -> None:
     # Without a message id the stream stores each copy, as after its window of deduplication.
-    await nc.jetstream().publish("usage.recorded", envelope.model_dump_json().encode())
+    await nc.jetstream().publish("usage.recorded", envelope_of(usage))
 
 
 async def waiting(nc: Client) -> int:
@@ -101,6 +106,32 @@ async def test_a_poisonous_record_is_buried_and_the_others_are_kept(
     await eventually(done)
     dead = await nc.jetstream().stream_info("DLQ")
     assert dead.state.messages == 3
+
+
+async def test_of_a_batch_the_bad_records_are_buried_alone_and_a_repeated_batch_adds_nothing(
+    registry: Any, nc: Client, eventually: Callable[..., Any]
+) -> None:
+    good = [envelope_of(record(number)) for number in range(20)]
+    bad = [
+        b'{"id":"torn"}',
+        b"7",
+        envelope_of(record(30, prompt_tokens=2**70)),
+        envelope_of(record(31, model="nul\x00")),
+    ]
+    for _ in range(2):
+        await nc.jetstream().publish("usage.recorded", join_batch([*good[:10], *bad, *good[10:]]))
+    await nc.jetstream().publish("usage.recorded", b"[{},")
+
+    async def done() -> bool:
+        totals = (await registry.client.get("/admin/usage")).json()["totals"]
+        return totals["requests"] == 20 and await waiting(nc) == 0
+
+    await eventually(done)
+    dead = await nc.jetstream().stream_info("DLQ")
+    assert dead.state.messages == 2 * len(bad) + 1
+    first = await nc.jetstream().get_msg("DLQ", seq=1)
+    assert first.headers is not None
+    assert "Cortex-Error" in first.headers
 
 
 @pytest.mark.timeout(60)

@@ -1,20 +1,34 @@
-"""Moves usage records from the spool to the stream USAGE, in order, as often as it takes."""
+"""Moves usage records from the spool to the stream USAGE, in order, many to a message, as often as it takes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
+from cortex_contracts.envelope import BATCH_CONTENT_TYPE, join_batch
 from cortex_contracts.events import UsageRecordedV1
 from cortex_gateway import metrics
 from cortex_gateway.adapters.usage_spool import Batch, UsageSpool
+from cortex_gateway.domain.usage import envelope_id
 from cortex_kit.errors import TransientError
 from cortex_kit.logging import get_logger
 
 log = get_logger()
 
-Publish = Callable[[str, bytes, str], Awaitable[None]]
-"""(subject, envelope, event id); raises TransientError when the store did not confirm."""
 
-WINDOW = 64
+class Publish(Protocol):
+    """Stores one message; raises TransientError when the store did not confirm."""
+
+    async def __call__(
+        self, subject: str, payload: bytes, event_id: str, *, content_type: str | None = None
+    ) -> None: ...
+
+
+MESSAGE_RECORDS = 64
+MESSAGE_BYTES = 48 * 1024
+"""Of the 64 KiB that the stream takes."""
+MESSAGES_AT_ONCE = 8
+GATHER_S = 0.02
+"""How long a record may wait for others to share its message."""
 IDLE_S = 1.0
 ADOPT_EVERY_S = 30.0
 FIRST_BACKOFF_S = 0.1
@@ -29,6 +43,7 @@ class UsagePublisher:
         self._publish = publish
         self._failing = False
         self._idle = asyncio.Event()
+        self._unfinished: Batch | None = None
 
     async def run(self) -> None:
         """Publish until cancelled; a task of the service."""
@@ -37,10 +52,11 @@ class UsagePublisher:
         sync_at = loop.time() + IDLE_S
         backoff_s = FIRST_BACKOFF_S
         while True:
-            batch = self._spool.next_batch()
+            batch = self._unfinished or self._spool.next_batch()
             if batch is None:
                 self._idle.set()
                 await self._spool.wait_append(IDLE_S)
+                await asyncio.sleep(GATHER_S)
             elif await self._publish_batch(batch):
                 backoff_s = FIRST_BACKOFF_S
             else:
@@ -67,19 +83,22 @@ class UsagePublisher:
         return True
 
     async def _publish_batch(self, batch: Batch) -> bool:
-        """True when every record of the batch is stored."""
-        for start in range(0, len(batch.records), WINDOW):
-            window = batch.records[start : start + WINDOW]
+        """True when every record of the batch is stored. Otherwise the same messages are to be sent again: their ids
+        are made of what they hold, so that the store knows those it has."""
+        messages = list(split_messages(batch.records))
+        for start in range(0, len(messages), MESSAGES_AT_ONCE):
             results = await asyncio.gather(
-                *(self._publish(UsageRecordedV1.SUBJECT, record, record_id) for record_id, record in window),
+                *(self._publish_message(records) for records in messages[start : start + MESSAGES_AT_ONCE]),
                 return_exceptions=True,
             )
             for result in results:
                 if isinstance(result, TransientError):
+                    self._unfinished = batch
                     self._note_failure(result)
                     return False
                 if isinstance(result, BaseException):
                     raise result
+        self._unfinished = None
         if self._failing:
             self._failing = False
             log.info("usage_publishing_resumed", pending_bytes=self._spool.pending_bytes)
@@ -87,7 +106,27 @@ class UsagePublisher:
         self._spool.acknowledge(batch)
         return True
 
+    async def _publish_message(self, records: Sequence[bytes]) -> None:
+        first = envelope_id(records[0]) or ""
+        if len(records) == 1:
+            await self._publish(UsageRecordedV1.SUBJECT, records[0], first)
+            return
+        message_id = f"{first}-{envelope_id(records[-1]) or ''}-{len(records)}"
+        await self._publish(UsageRecordedV1.SUBJECT, join_batch(records), message_id, content_type=BATCH_CONTENT_TYPE)
+
     def _note_failure(self, error: TransientError) -> None:
         if not self._failing:
             self._failing = True
             log.warning("usage_publishing_failed", error=str(error), pending_bytes=self._spool.pending_bytes)
+
+
+def split_messages(records: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Records in order, as many to a message as it may hold."""
+    start = size = 0
+    for index, record in enumerate(records):
+        if index > start and (index - start >= MESSAGE_RECORDS or size + len(record) > MESSAGE_BYTES):
+            yield records[start:index]
+            start, size = index, 0
+        size += len(record) + 1
+    if start < len(records):
+        yield records[start:]

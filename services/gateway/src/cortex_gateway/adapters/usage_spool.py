@@ -22,12 +22,15 @@ CLEAR_ABOVE_BYTES = 1024 * 1024
 LOG_EVERY_S = 10.0
 
 
+_WRITTEN = metrics.USAGE_RECORDS.labels("written")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Records of one segment in order; `end` is where the next batch begins."""
 
     segment: Segment
-    records: tuple[tuple[str, bytes], ...]
+    records: tuple[bytes, ...]
     end: int
 
 
@@ -47,6 +50,7 @@ class UsageSpool:
         self._sealed: deque[Segment] = deque()
         self._sealed_bytes = 0
         self._wake = asyncio.Event()
+        self._awake = False
         self._failure: str | None = None
         self._logged_at = -LOG_EVERY_S
         self.adopt_orphans()
@@ -55,7 +59,8 @@ class UsageSpool:
 
     def append(self, record: bytes) -> None:
         self._write(record + b"\n")
-        self._wake.set()
+        if not self._awake:
+            self.nudge()
 
     def hold(self, record: bytes) -> Callable[[bytes], None]:
         self._write(PROVISIONAL + record + b"\n")
@@ -93,10 +98,12 @@ class UsageSpool:
 
     def nudge(self) -> None:
         """Let `wait_append` return."""
+        self._awake = True
         self._wake.set()
 
     def next_batch(self) -> Batch | None:
         """The oldest records that are not acknowledged; None when NATS has everything."""
+        self._awake = False
         self._wake.clear()
         for segment in (*self._sealed, self._active):
             while segment.pending:
@@ -160,13 +167,14 @@ class UsageSpool:
                 segment.remove()
         self._sealed.clear()
 
-    def _publishable(self, segment: Segment, lines: list[bytes]) -> tuple[tuple[str, bytes], ...]:
-        records: list[tuple[str, bytes]] = []
+    def _publishable(self, segment: Segment, lines: list[bytes]) -> tuple[bytes, ...]:
+        if not segment.foreign:
+            # Our own lines, written whole: only what a machine's crash or another process left is to be examined.
+            return tuple(line for line in lines if not line.startswith(PROVISIONAL))
+        records: list[bytes] = []
         finals: set[str] | None = None
         for line in lines:
             provisional = line.startswith(PROVISIONAL)
-            if provisional and not segment.foreign:
-                continue
             record = line[len(PROVISIONAL) :] if provisional else line
             record_id = envelope_id(record)
             if record_id is None:
@@ -176,7 +184,7 @@ class UsageSpool:
                 finals = segment.final_ids() if finals is None else finals
                 if record_id in finals:
                     continue
-            records.append((record_id, record))
+            records.append(record)
         return tuple(records)
 
     def _write(self, line: bytes) -> None:
@@ -193,7 +201,7 @@ class UsageSpool:
             self._drop("usage_spool_write_failed", error)
             return
         self._failure = None
-        metrics.USAGE_RECORDS.labels("written").inc()
+        _WRITTEN.inc()
 
     def _rotate(self) -> None:
         sealed, self._active = self._active, Segment.create(self._directory)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from cortex_contracts.envelope import Envelope, split_batch
 from cortex_contracts.events import UsageRecordedV1
-from cortex_kit.errors import PermanentError, TransientError
+from cortex_kit.errors import PermanentError
 from cortex_registry.handlers.usage import UsageBatcher
 
 _Record = Envelope[UsageRecordedV1]
