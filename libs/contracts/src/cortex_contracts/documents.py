@@ -138,6 +138,8 @@ class ReplicaDocumentV1(Document):
     """What was left out or degraded when it was started."""
     load_seconds: float | None = None
     """Measured time from start to healthy of this specification, seconds."""
+    trouble: str | None = None
+    """Why the replica cannot be observed now; the rest is as it was seen last."""
     correlation_id: str | None = None
     causation_id: str | None = None
     """The event about this replica that came last."""

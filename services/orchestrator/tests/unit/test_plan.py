@@ -50,6 +50,7 @@ def decide(spec: ContainerSpec, wanted: Wanted | None, observed: Observed | None
         wanted={replica: wanted} if wanted else {},
         observed={replica: observed} if observed else {},
         reported=frozenset({replica}),
+        rejected=frozenset({replica}),
         started=frozenset({replica}),
     )
     return plan(replace(base, **changes))  # type: ignore[arg-type]
@@ -62,6 +63,19 @@ def kinds(made: Plan) -> list[type]:
 def test_what_is_wanted_and_missing_is_launched(spec: ContainerSpec) -> None:
     (action,) = decide(spec, Wanted(spec)).actions
     assert action == Launch(spec, 0, "wanted and not there")
+
+
+def test_what_somebody_else_removed_is_launched_and_said_to_be(spec: ContainerSpec) -> None:
+    (action,) = decide(spec, Wanted(spec), vanished=frozenset({spec.replica_id})).actions
+    assert isinstance(action, Launch)
+    assert "somebody else removed it" in action.reason
+
+
+def test_what_runs_and_can_never_be_reached_again_is_replaced(spec: ContainerSpec) -> None:
+    lost = replace(seen(spec), detached="its network is gone")
+    (action,) = decide(spec, Wanted(spec), lost).actions
+    assert action == Retire(lost, "its network is gone")
+    assert kinds(decide(spec, None, lost)) == [Retire]
 
 
 def test_what_runs_as_wanted_is_left_alone(spec: ContainerSpec) -> None:
@@ -145,6 +159,8 @@ def test_a_problem_is_reported_once_and_ends_no_loop(spec: ContainerSpec, phase:
     assert kinds(decide(spec, wanted, observed, attempts=known)) == [Reject]
     reported = {spec.replica_id: Attempt("", incarnation="run-1", problem="engine_missing")}
     assert decide(spec, wanted, observed, attempts=reported).actions == ()
+    again = decide(spec, wanted, observed, attempts=reported, rejected=frozenset())
+    assert kinds(again) == [Reject], "what was said of it meanwhile has to be taken back"
     assert kinds(decide(spec, Wanted(spec), observed, attempts=reported)) == [Launch]
 
 

@@ -133,6 +133,24 @@ def test_the_state_follows_from_what_was_observed(
     assert reason in projected.reason
 
 
+@pytest.mark.parametrize(
+    ("replicas", "verdicts", "state", "reason"),
+    [
+        ([replica(0, "started")], [verdict(0, "healthy")], "running", "1 replica healthy"),
+        ([replica(0, "started")], [verdict(0, "unhealthy", reason="refused")], "failed", "refused; Docker is away"),
+        ([replica(0, "starting", reason="soon")], [], "starting", "soon; Docker is away"),
+    ],
+)
+def test_what_keeps_a_node_from_being_seen_is_part_of_the_reason(
+    replicas: list[ReplicaDocumentV1], verdicts: list[VerdictDocumentV1], state: str, reason: str
+) -> None:
+    troubled = [one.model_copy(update={"trouble": "Docker is away"}) for one in replicas]
+    projected = project(model(), troubled, verdicts, desired_since=ASKED)
+    assert (projected.state, projected.reason) == (state, reason)
+    stopping = project(model("stopped"), troubled, verdicts, desired_since=ASKED)
+    assert stopping.reason == "1 replica still to stop; Docker is away"
+
+
 def test_a_start_after_a_crash_is_newer_than_the_crash() -> None:
     projected = project(model(), [R(0, "failed")], [], desired_since=at(99))
     assert projected.since == at(99)

@@ -107,6 +107,8 @@ class DockerEngine:
                 self._client = docker.from_env(version="auto", timeout=HTTP_TIMEOUT_S)
             else:
                 self._client = docker.DockerClient(base_url=self._url, version="auto", timeout=HTTP_TIMEOUT_S)
+            # An engine that is being stopped still answers on connections that it has, while it ends its containers.
+            self._client.api.headers["Connection"] = "close"
         return cast(Any, self._client)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, ImageNotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from cortex_kit.errors import DomainError, TransientError
@@ -20,6 +20,15 @@ NVIDIA_HINT = (
     " placement on auto."
 )
 DISK_FULL_HINT = "The disk of the Docker host is full: free space (docker system df, docker image prune)."
+_SILENCES = (
+    ("FileNotFoundError", "its socket is not there: it is stopped, or being stopped"),
+    ("No such file or directory", "its socket is not there: it is stopped, or being stopped"),
+    ("Connection refused", "nobody listens at its address: it is stopped"),
+    ("ConnectionRefusedError", "nobody listens at its address: it is stopped"),
+    ("Permission denied", "its socket may not be opened by this user: is it in the group `docker`?"),
+    ("PermissionError", "its socket may not be opened by this user: is it in the group `docker`?"),
+    ("timed out", "it does not answer in time"),
+)
 UNREACHABLE_PHRASES = (
     "dial tcp",
     "no such host",
@@ -142,6 +151,7 @@ def observed(attributes: Mapping[str, Any], place: DockerPlace) -> Observed | No
         created_at=_moment(attributes.get("Created")),
         started_at=_moment(state.get("StartedAt")),
         finished_at=_moment(state.get("FinishedAt")) if phase is Phase.EXITED else None,
+        detached=_detached(attributes) if phase is Phase.RUNNING else None,
     )
 
 
@@ -168,6 +178,15 @@ def _endpoint(attributes: Mapping[str, Any], name: str, place: DockerPlace) -> s
     return f"http://127.0.0.1:{bindings[0]['HostPort']}" if bindings else None
 
 
+def _detached(attributes: Mapping[str, Any]) -> str | None:
+    """A network can only be removed after its containers were taken off it; a new one of that name has none of them."""
+    asked = cast("dict[str, Any]", attributes.get("HostConfig") or {})
+    network = asked.get("NetworkMode")
+    if network is None or network in (attributes["NetworkSettings"].get("Networks") or {}):
+        return None
+    return f"somebody took it off its network {network}, so nobody reaches it; it is made again"
+
+
 def _moment(text: object) -> datetime | None:
     if not isinstance(text, str) or text.startswith("0001-"):
         return None
@@ -179,8 +198,7 @@ def translate(error: Exception, doing: str) -> DomainError | TransientError:
     if isinstance(error, ImageNotFound):
         return DomainError("image_missing", f"{doing}: the image is not there: {_explanation(error)}", status=503)
     if not isinstance(error, APIError):
-        kind = "the Docker engine did not answer" if isinstance(error, DockerException) else "no Docker engine"
-        return TransientError(f"{doing}: {kind}: {error}")
+        return TransientError(f"{doing}: the Docker engine cannot be reached: {_silence(error)}")
     text = _explanation(error)
     lowered = text.lower()
     if "no space left on device" in lowered:
@@ -195,6 +213,15 @@ def translate(error: Exception, doing: str) -> DomainError | TransientError:
     if error.status_code is not None and error.status_code >= 500:
         return DomainError("engine_start_failed", f"{doing}: {text}", status=503)
     return DomainError("docker_refused", f"{doing}: {text}", status=503)
+
+
+def _silence(error: Exception) -> str:
+    """Why nobody answered, without the wrappings of four libraries."""
+    text = str(error)
+    for phrase, meaning in _SILENCES:
+        if phrase in text:
+            return meaning
+    return text[:300]
 
 
 def repository_of(reference: str) -> str:

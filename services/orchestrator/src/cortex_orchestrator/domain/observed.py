@@ -61,6 +61,8 @@ class Observed:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     created_at: datetime | None = None
+    detached: str | None = None
+    """Why nobody can reach it although it runs, for ever."""
 
     @property
     def replica_id(self) -> ReplicaId:

@@ -20,6 +20,7 @@ class Problem:
     fix: str = ""
 
 
+VANISHED = "somebody else removed it; it is made again"
 NOT_RESTARTED = Problem(
     "not_restarted",
     "The engine ended, and a model with the manual lifecycle is not started again by itself.",
@@ -51,6 +52,10 @@ class Situation:
     attempts: Mapping[ReplicaId, Attempt] = field(default_factory=dict[ReplicaId, Attempt])
     reported: frozenset[ReplicaId] = frozenset()
     """Replicas that have a document."""
+    rejected: frozenset[ReplicaId] = frozenset()
+    """Replicas whose document tells of a failure."""
+    vanished: frozenset[ReplicaId] = frozenset()
+    """Replicas that ran and are gone although nobody here removed them."""
     started: frozenset[ReplicaId] = frozenset()
     """Replicas whose document tells of exactly the run that is observed."""
     busy: frozenset[ReplicaId] = frozenset()
@@ -199,7 +204,8 @@ def _missing(replica: ReplicaId, wanted: Wanted, situation: Situation) -> Action
     attempt = situation.attempts.get(replica)
     if attempt is not None and _is_over(wanted, attempt):
         return None if attempt.failures else _reject(replica, Wanted(problem=NOT_RESTARTED), situation)
-    return _launch(replica, wanted, situation, "wanted and not there") or _reject(replica, wanted, situation)
+    reason = VANISHED if replica in situation.vanished else "wanted and not there"
+    return _launch(replica, wanted, situation, reason) or _reject(replica, wanted, situation)
 
 
 def _running(seen: Observed, wanted: Wanted, situation: Situation) -> Action | None:
@@ -209,6 +215,8 @@ def _running(seen: Observed, wanted: Wanted, situation: Situation) -> Action | N
         return Adopt(seen, "found running", spec.command.warnings if spec is not None and known else ())
     if spec is not None and spec.hash != seen.identity.spec_hash:
         return None if wanted.held else Retire(seen, wanted.replace_reason)
+    if seen.detached is not None:
+        return Retire(seen, seen.detached)
     if seen.replica_id in situation.late:
         return GiveUp(seen, "it did not become healthy in time")
     return None
@@ -250,7 +258,7 @@ def _reject(replica: ReplicaId, wanted: Wanted, situation: Situation) -> Reject 
     if wanted.problem is None:
         return None
     attempt = situation.attempts.get(replica)
-    if attempt is not None and attempt.problem == wanted.problem.code and replica in situation.reported:
+    if attempt is not None and attempt.problem == wanted.problem.code and replica in situation.rejected:
         return None
     return Reject(replica, wanted.problem, "it cannot be built")
 

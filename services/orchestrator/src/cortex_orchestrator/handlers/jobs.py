@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from cortex_contracts.base import ModelId, NodeId, ReplicaId
 from cortex_contracts.diagnosis import Diagnosis
+from cortex_contracts.documents import ReplicaDocumentV1
 from cortex_contracts.enums import EngineType, ReplicaState
 from cortex_contracts.events import (
     ContainerAdoptedV1,
@@ -21,10 +22,21 @@ from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.attempts import Attempt, BackoffPolicy, after_failure
 from cortex_orchestrator.domain.diagnosis import CODES, diagnose, diagnose_launch
+from cortex_orchestrator.domain.diagnosis import with_runtime as ended_with_runtime
 from cortex_orchestrator.domain.engines import ENGINES
 from cortex_orchestrator.domain.observed import Exit, Identity, Observed, Phase
 from cortex_orchestrator.domain.placement import Refused
-from cortex_orchestrator.domain.plan import NOT_RESTARTED, Adopt, Discard, Examine, GiveUp, Launch, Reject, Retire
+from cortex_orchestrator.domain.plan import (
+    NOT_RESTARTED,
+    VANISHED,
+    Adopt,
+    Discard,
+    Examine,
+    GiveUp,
+    Launch,
+    Reject,
+    Retire,
+)
 from cortex_orchestrator.domain.spec import ContainerSpec
 from cortex_orchestrator.handlers.drain import Drain
 from cortex_orchestrator.handlers.report import Reporter, Standing
@@ -162,12 +174,13 @@ class Jobs:
         """Remove a replica that does not run."""
         return await self._remove(action.observed, action.reason)
 
-    async def examine(self, action: Examine, previous: Attempt | None) -> Attempt | None:
-        """Tell why an engine ended, and when it is tried again."""
+    async def examine(self, action: Examine, previous: Attempt | None, *, with_runtime: bool = False) -> Attempt | None:
+        """Tell why an engine ended, and when it is tried again. `with_runtime`: it ended while the runtime was away."""
         seen = action.observed
         end = seen.exit or Exit(None)
         lines = await self._runtime.logs(seen.replica_id, DIAGNOSIS_LINES)
-        diagnosis = diagnose(end, lines)
+        diagnosis = ended_with_runtime(end) if with_runtime else None
+        diagnosis = diagnosis or diagnose(end, lines)
         restarts = seen.identity.restarts
         failed = Attempt(seen.identity.spec_hash, restarts=restarts, incarnation=seen.incarnation)
         attempt = after_failure(previous, failed, seen.ran_for_s, self._clock.now(), self._settings.backoff)
@@ -189,12 +202,22 @@ class Jobs:
         """Report a replica that cannot be built; it is not tried until the problem is another one or gone."""
         problem = action.problem
         reason = problem.message
-        diagnosis = Diagnosis(code=problem.code, message=reason, fix=problem.fix)
+        diagnosis = diagnose_launch(problem.code, reason)
+        if problem.fix:
+            diagnosis = Diagnosis(code=problem.code, message=reason, fix=problem.fix)
+        FAILURES.labels(identity.engine_type.value, diagnosis.code if diagnosis.code in CODES else "unknown").inc()
         self._reporter.report(Standing(identity, ReplicaState.FAILED, reason, diagnosis=diagnosis))
         self._emit(ContainerFailedV1(**self._common(identity), reason=reason, diagnosis=diagnosis))
         log.warning("replica_rejected", replica_id=identity.replica_id, code=action.problem.code, reason=reason)
         judged = previous.incarnation if previous is not None else None
         return Attempt("", incarnation=judged, problem=action.problem.code)
+
+    def vanished(self, document: ReplicaDocumentV1) -> None:
+        """Report that a replica which ran is gone, and that it was not us."""
+        identity = Identity(document.model_id, document.ordinal, document.engine_type, document.spec_hash)
+        self._reporter.report(Standing(identity, ReplicaState.STARTING, VANISHED, restarts=document.restarts))
+        self._emit(ContainerRemovedV1(**self._common(identity), reason="somebody else removed it"))
+        log.warning("replica_vanished", replica_id=document.id, container=document.container)
 
     def refuse(self, identity: Identity, refused: Refused) -> None:
         """Report a replica for which there is no room; it is looked at again whenever there may be."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from cortex_contracts.base import ModelId, ReplicaId
 from cortex_contracts.documents import EngineLoad, ModelDocumentV1
 from cortex_contracts.enums import DesiredState, Lifecycle
-from cortex_kit.errors import TransientError
+from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.logging import get_logger
 from cortex_orchestrator.domain.asks import reported
 from cortex_orchestrator.domain.demand import is_at_work
@@ -119,7 +119,7 @@ class Memory:
     async def _read_report(self, seen: Observed) -> None:
         try:
             lines = await self._runtime.logs(seen.replica_id, START_OF_LOG_LINES)
-        except TransientError as error:
+        except (TransientError, DomainError) as error:
             log.debug("report_not_read", replica_id=seen.replica_id, error=str(error))
             return
         found = reported(seen.identity.engine_type, lines)

@@ -35,6 +35,7 @@ from cortex_orchestrator.handlers.doubts import Doubts
 from cortex_orchestrator.handlers.health import Health, HealthBook, load_of
 from cortex_orchestrator.handlers.jobs import Jobs, identity_of
 from cortex_orchestrator.handlers.memory import Memory, Scene
+from cortex_orchestrator.handlers.outage import Outage
 from cortex_orchestrator.handlers.report import Reporter, Standing
 from cortex_orchestrator.handlers.searches import Searches, identity_of_key
 from cortex_orchestrator.handlers.specs import SpecSource, program_key
@@ -79,9 +80,12 @@ class Reconciler:
         self._memory = parts.memory
         self._desire = Desire(parts.specs, parts.memory.admission)
         self._doubts = Doubts(world, timing.absence_grace_s)
+        self._outage = Outage(parts.reporter, world.clock)
         self._hinted = hinted
         self._attempts: dict[ReplicaId, Attempt] = {}
         self._busy: dict[ReplicaId, Action] = {}
+        self._engaged: dict[ReplicaId, Action] = {}
+        """Busy at some time since this round began to look: what was seen of them may be over."""
         self._desired = Desired()
         self._judged = Health()
         self._wakes_at: datetime | None = None
@@ -142,12 +146,9 @@ class Reconciler:
         if not self._may_act():
             return
         with RECONCILE_SECONDS.time():
-            try:
-                observed = {seen.replica_id: seen for seen in await self._runtime.list_owned()}
-            except TransientError as error:
-                self._set_problem(str(error))
+            observed = await self._observe()
+            if observed is None:
                 return
-            self._set_problem(None)
             scene = self._scene(observed)
             await self._memory.look(scene, self._health, group)
             situation = self._situation(scene, group)
@@ -159,6 +160,19 @@ class Reconciler:
                 else:
                     self._execute(action, group)
             self._sweep(situation)
+
+    async def _observe(self) -> dict[ReplicaId, Observed] | None:
+        """What is there; None when the runtime cannot tell."""
+        asked_at, self._engaged = self._world.clock.now(), dict(self._busy)
+        try:
+            found = await self._runtime.list_owned()
+        except (TransientError, DomainError) as error:
+            self._set_problem(str(error))
+            self._outage.lost(str(error), self._world.models.items)
+            return None
+        self._set_problem(None)
+        self._outage.seen(asked_at)
+        return {seen.replica_id: seen for seen in found}
 
     def _wake_by(self, moment: datetime | None) -> None:
         moments = [one for one in (self._wakes_at, moment) if one is not None]
@@ -181,8 +195,9 @@ class Reconciler:
         self._problem = problem
 
     def _scene(self, observed: Mapping[ReplicaId, Observed]) -> Scene:
-        leaving = frozenset(replica for replica, action in self._busy.items() if isinstance(action, Retire | Discard))
-        coming = frozenset(replica for replica, action in self._busy.items() if isinstance(action, Launch))
+        engaged = self._engaged.items()
+        leaving = frozenset(replica for replica, action in engaged if isinstance(action, Retire | Discard))
+        coming = frozenset(replica for replica, action in engaged if isinstance(action, Launch))
         running: dict[ModelId, dict[ReplicaId, EngineLoad | None]] = {}
         for replica, seen in observed.items():
             if seen.phase is Phase.RUNNING and replica not in leaving:
@@ -199,6 +214,7 @@ class Reconciler:
         self._desired = desired = self._desire.of(scene, asleep)
         self._memory.keep(frozenset(desired.keys))
         self._searches.begin(desired.keys, frozenset(self._busy), group)
+        vanished = self._vanished(observed)
         for attempt in self._attempts.keys() - desired.keys.keys() - observed.keys():
             del self._attempts[attempt]
         self._searches.report_waiting(desired.keys, observed)
@@ -209,11 +225,28 @@ class Reconciler:
             attempts=self._attempts,
             reported=frozenset(self._reporter.documents),
             started=frozenset(seen.replica_id for seen in observed.values() if self._is_reported(seen)),
-            busy=frozenset(self._busy),
+            rejected=frozenset(
+                document.id for document in self._reporter.documents.values() if document.state is ReplicaState.FAILED
+            ),
+            vanished=vanished,
+            busy=frozenset(self._engaged),
             late=self._judged.late,
             farewells=desired.farewells,
             doubtful=self._doubts.of(observed, now),
         )
+
+    def _vanished(self, observed: Mapping[ReplicaId, Observed]) -> frozenset[ReplicaId]:
+        """Replicas that ran when they were seen last and that nobody here has removed."""
+        gone = [
+            document
+            for document in self._reporter.documents.values()
+            if document.state is ReplicaState.STARTED
+            and document.id not in observed
+            and document.id not in self._engaged
+        ]
+        for document in gone:
+            self._jobs.vanished(document)
+        return frozenset(document.id for document in gone)
 
     def _admit(self, launch: Launch, scene: Scene, group: asyncio.TaskGroup) -> None:
         """Launch, or say why not yet; models that give way are stopped first."""
@@ -242,7 +275,7 @@ class Reconciler:
         EVICTIONS.inc()
         log.info("model_gives_way", model_id=victim, for_model_id=model.id)
         for replica in scene.running.get(victim, {}):
-            if replica not in self._busy:
+            if replica not in self._engaged:
                 action = Retire(scene.observed[replica], f"it gives way to {model.served_model_name}")
                 self._execute(action, group)
 
@@ -287,7 +320,7 @@ class Reconciler:
             case Discard():
                 return self._jobs.discard(action)
             case Examine():
-                return self._jobs.examine(action, previous)
+                return self._jobs.examine(action, previous, with_runtime=self._outage.explains(seen))
             case GiveUp():
                 timeout = model.startup_timeout_s if model is not None else DEFAULT_STARTUP_S
                 return self._jobs.give_up(action, previous, timeout)
@@ -301,7 +334,7 @@ class Reconciler:
         job: Coroutine[object, object, Attempt | None],
         group: asyncio.TaskGroup,
     ) -> None:
-        self._busy[replica] = action
+        self._busy[replica] = self._engaged[replica] = action
         group.create_task(self._attend(replica, job))
 
     async def _attend(self, replica: ReplicaId, job: Coroutine[object, object, Attempt | None]) -> None:

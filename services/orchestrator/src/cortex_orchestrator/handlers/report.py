@@ -139,6 +139,12 @@ class Reporter:
             self._causes.gone(document.model_id, replica_id)
         self._mark(replica_id)
 
+    def trouble(self, text: str | None) -> None:
+        """Say in every document why nothing is observed at present; None: it is again."""
+        for document in tuple(self._documents.values()):
+            if document.trouble != text:
+                self._put(document.model_copy(update={"trouble": text}))
+
     def loaded(self, replica_id: ReplicaId, spec_hash: str, load_seconds: float) -> None:
         """Add to the replica's document how long this specification took from start to healthy."""
         document = self._documents.get(replica_id)

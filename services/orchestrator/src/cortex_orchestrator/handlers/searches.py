@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from cortex_contracts.base import NodeId, ReplicaId
-from cortex_contracts.documents import PullProgress
+from cortex_contracts.documents import PullProgress, ReplicaDocumentV1
 from cortex_contracts.enums import ReplicaState
 from cortex_contracts.events import ContainerPullingV1
 from cortex_kit.clock import Clock
@@ -68,7 +68,8 @@ class Searches:
 
     def _report_pull(self, key: ReplicaKey, image: str, progress: PullProgress) -> None:
         document = self._reporter.documents.get(key.id)
-        if document is not None and document.state not in (ReplicaState.STARTING, ReplicaState.PULLING):
+        waits = (ReplicaState.STARTING, ReplicaState.PULLING)
+        if document is not None and document.state not in waits and not _tries_again(document, progress):
             return
         identity = identity_of_key(key)
         self._reporter.report(
@@ -86,6 +87,11 @@ class Searches:
             total_bytes=progress.total_bytes,
         )
         self._reporter.emit(event, key.id, key.model.id)
+
+
+def _tries_again(document: ReplicaDocumentV1, progress: PullProgress) -> bool:
+    """Whether a replica that failed before it had a program now gets one."""
+    return document.state is ReplicaState.FAILED and not document.spec_hash and progress.current_bytes > 0
 
 
 def identity_of_key(key: ReplicaKey) -> Identity:

@@ -73,23 +73,26 @@ class SpecSource:
         """Look for one program; never raises an error of ours, the result is part of `wanted` from then on."""
         engine_type, image = key
         failures = self._searches.get(key, _Search()).failures + 1
-        retry_at = self._clock.now() + timedelta(seconds=self._backoff.delay_s(failures))
+
+        def pulled(name: str, progress: PullProgress) -> None:
+            if progress.current_bytes:  # it goes on: what went wrong before is over
+                self._searches[key] = _Search(failures=failures)
+            on_pull(key, name, progress)
+
         try:
-            program = await self._catalog.find(
-                ENGINES[engine_type], image, lambda name, progress: on_pull(key, name, progress)
-            )
+            program = await self._catalog.find(ENGINES[engine_type], image, pulled)
         except DomainError as error:
-            self._fail(key, _Search(None, Problem(error.code, error.message), failures, retry_at))
+            self._fail(key, Problem(error.code, error.message), failures)
         except (TransientError, OSError) as error:
-            self._fail(key, _Search(None, Problem("engine_unavailable", str(error)), failures, retry_at))
+            self._fail(key, Problem("engine_unavailable", str(error)), failures)
         else:
             self._searches[key] = _Search(program)
 
-    def _fail(self, key: ProgramKey, search: _Search) -> None:
-        self._searches[key] = search
-        problem = search.problem
-        if problem is not None:
-            log.warning("engine_not_found", engine=key[0].value, image=key[1], code=problem.code, error=problem.message)
+    def _fail(self, key: ProgramKey, problem: Problem, failures: int) -> None:
+        """The pause begins now: a pull may have taken longer than it."""
+        retry_at = self._clock.now() + timedelta(seconds=self._backoff.delay_s(failures))
+        self._searches[key] = _Search(None, problem, failures, retry_at)
+        log.warning("engine_not_found", engine=key[0].value, image=key[1], code=problem.code, error=problem.message)
 
     def _is_due(self, key: ProgramKey, now: datetime) -> bool:
         search = self._searches.get(key)

@@ -1,7 +1,7 @@
 """The observed state of a model, projected from what the orchestrator and the health service wrote."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import assert_never
@@ -121,7 +121,8 @@ def cause_of(
 def _project_stopped(model: ModelDocumentV1, own: Sequence[ReplicaDocumentV1], desired_since: datetime) -> Projected:
     alive = [replica for replica in own if replica.state not in _GONE]
     if alive:
-        reason = f"{_count(len(alive), 'replica')} still to stop"
+        trouble = next((f"; {replica.trouble}" for replica in alive if replica.trouble is not None), "")
+        reason = f"{_count(len(alive), 'replica')} still to stop{trouble}"
         return Projected(ModelState.STOPPING, reason, max(desired_since, min(replica.since for replica in alive)))
     reason = "stopped" if model.desired_state is DesiredState.STOPPED else "scaled to zero replicas"
     return Projected(ModelState.STOPPED, reason, max([desired_since, *(replica.since for replica in own)]))
@@ -130,6 +131,13 @@ def _project_stopped(model: ModelDocumentV1, own: Sequence[ReplicaDocumentV1], d
 def _look(replica: ReplicaDocumentV1 | None, verdicts: dict[ReplicaId, VerdictDocumentV1]) -> _Seen:
     if replica is None:
         return _Seen(_Stage.ABSENT, "waiting for the orchestrator", None)
+    seen = _look_at_document(replica, verdicts)
+    if replica.trouble is None or seen.stage is _Stage.SERVING:
+        return seen
+    return replace(seen, reason=f"{seen.reason}; {replica.trouble}")
+
+
+def _look_at_document(replica: ReplicaDocumentV1, verdicts: dict[ReplicaId, VerdictDocumentV1]) -> _Seen:
     match replica.state:
         case ReplicaState.PULLING:
             return _Seen(_Stage.PULLING, replica.reason or _pull_reason(replica), replica.since)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from cortex_contracts.diagnosis import Diagnosis
 from cortex_orchestrator.domain.diagnosis import ending, launch, llamacpp, machine, vllm
 from cortex_orchestrator.domain.diagnosis.cause import Cause
+from cortex_orchestrator.domain.diagnosis.ending import with_runtime
 from cortex_orchestrator.domain.diagnosis.launch import diagnose_launch
 from cortex_orchestrator.domain.observed import Exit
 
-__all__ = ["CODES", "diagnose", "diagnose_launch"]
+__all__ = ["CODES", "diagnose", "diagnose_launch", "with_runtime"]
 
 QUOTE = 300
 _CAUSES: tuple[Cause, ...] = (

@@ -3,12 +3,20 @@
 from types import MappingProxyType
 
 from cortex_contracts.diagnosis import Diagnosis
+from cortex_orchestrator.domain.observed import Exit
 
 OOM_KILLED = Diagnosis(
     code="oom_killed",
     message="The kernel killed the engine because memory ran out.",
     fix="Lower context_size or cache_ram_mib, raise the memory limit, or move other models away.",
 )
+RUNTIME_RESTARTED = Diagnosis(
+    code="runtime_restarted",
+    message="The container engine of the node was stopped or restarted, and the model's engine ended with it.",
+    fix="Nothing: it is started again. With live-restore in the engine's configuration containers outlive it.",
+)
+_WITH_RUNTIME = frozenset({None, 0, 130, 137, 143, 255})
+"""Exit codes of an engine that was ended from outside."""
 _SIGNALS = MappingProxyType(
     {
         4: Diagnosis(
@@ -62,7 +70,12 @@ _CODES = MappingProxyType(
         ),
     }
 )
-ALL = (OOM_KILLED, *_SIGNALS.values(), *_CODES.values())
+ALL = (OOM_KILLED, RUNTIME_RESTARTED, *_SIGNALS.values(), *_CODES.values())
+
+
+def with_runtime(end: Exit) -> Diagnosis | None:
+    """Of an engine that ended while the runtime was away."""
+    return RUNTIME_RESTARTED if end.code in _WITH_RUNTIME and not end.oom_killed else None
 
 
 def by_ending(code: int | None) -> Diagnosis | None:
