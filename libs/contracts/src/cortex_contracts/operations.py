@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from cortex_contracts.base import ContractModel, ModelId, NodeId, ReplicaId
+from cortex_contracts.base import ContractModel, KeyId, ModelId, NodeId, ReplicaId
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.estimates import EstimateResultV1
 
@@ -117,3 +117,17 @@ class ProbeResultV1(ContractModel):
     """`replicas` are being probed; verdicts follow in the bucket."""
 
     replicas: tuple[ReplicaId, ...] = ()
+
+
+class CancelRequestV1(ContractModel):
+    """End a running request of an API key. Every gateway hears it; the one that has the request answers."""
+
+    key_id: KeyId
+    request_id: str = Field(min_length=1, max_length=64)
+    """As the client knows it (x-request-id)."""
+
+
+class CancelResultV1(ContractModel):
+    """The request was told to end; it is settled with what was sent."""
+
+    request_id: str

@@ -79,6 +79,8 @@ ACCESS: tuple[Access, ...] = (
         "gateway",
         publishes=("usage.recorded", "model.demanded", "upstream.suspected"),
         reads=(MODELS, KEYS, REPLICAS, VERDICTS),
+        answers=("rpc.gateway.>",),
+        asks=(subjects.RPC_GATEWAY_CANCEL,),
         leases=False,
     ),
     Access("gguf-inspector", publishes=("gguf.>",), writes=(GGUF,), reads=(GGUF,), answers=("rpc.gguf.>",)),

@@ -28,6 +28,7 @@ RPC_GGUF_VERIFY = "rpc.gguf.verify"
 RPC_ORCHESTRATOR_DRY_RUN = "rpc.orchestrator.dry-run"
 RPC_HEALTH_TEST = "rpc.health.test"
 RPC_HEALTH_PROBE = "rpc.health.probe"
+RPC_GATEWAY_CANCEL = "rpc.gateway.cancel"
 
 
 def rpc_logs(node: NodeId) -> str:
