@@ -14,3 +14,9 @@ SUSPICIONS = Counter(
     "cortex_health_suspicions_total", "Suspicions received, by whether they led to a probe", ["probed"]
 )
 UNWRITTEN = Gauge("cortex_health_unwritten", "Verdicts and events that wait for NATS")
+CONFLICTS = Counter("cortex_health_conflicts_total", "Verdicts given up because another member had written")
+MEMBERS = Gauge("cortex_health_members", "Instances that share the replicas, as this one sees them")
+CANARIES = Counter(
+    "cortex_health_canaries_total", "Real requests sent to engines that had done nothing", ["engine_type", "outcome"]
+)
+SCRAPES = Counter("cortex_health_scrapes_total", "Readings of engines' metrics", ["engine_type", "outcome"])

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from cortex_contracts.base import ReplicaId
 from cortex_contracts.documents import EngineLoad, ReplicaDocumentV1, VerdictDocumentV1
-from cortex_health.domain import Probe
+from cortex_health.domain.engine_metrics import EngineSample
+from cortex_health.domain.verdicts import HealthState, Probe
+from cortex_kit.errors import CortexError
 
 
 class Engines(Protocol):
@@ -14,12 +17,16 @@ class Engines(Protocol):
         """One look, within a deadline. Every failure of the network or the engine is a Probe; raises nothing."""
         ...
 
+    async def prove(self, replica: ReplicaDocumentV1) -> Probe | None:
+        """One real request for one token, within a deadline; None when this replica is not asked. Raises nothing."""
+        ...
+
     async def read_load(self, replica: ReplicaDocumentV1) -> EngineLoad | None:
         """What a healthy engine says of its capacity; None when it does not say. Raises nothing."""
         ...
 
-    async def read_traffic(self, replica: ReplicaDocumentV1) -> EngineLoad | None:
-        """Requests running and waiting and the work done so far; None when it does not say. Raises nothing."""
+    async def read_sample(self, replica: ReplicaDocumentV1) -> EngineSample | None:
+        """The engine's own metrics; None when it does not tell them. Raises nothing."""
         ...
 
 
@@ -39,11 +46,24 @@ class Documents(Protocol):
         ...
 
 
+class ConflictError(CortexError):
+    """Somebody else has written since we looked."""
+
+
 class VerdictStore(Protocol):
     """The bucket `verdicts`."""
 
-    async def put(self, key: str, document: VerdictDocumentV1) -> int:
-        """Raises TransientError when it is not known to be stored."""
+    async def get(self, key: str) -> tuple[VerdictDocumentV1 | None, int]:
+        """The stored document and its revision, 0 when the key was never written. Raises TransientError."""
+        ...
+
+    async def put(self, key: str, document: VerdictDocumentV1, revision: int) -> int:
+        """Replace that very revision; returns the new one.
+
+        Raises:
+            ConflictError: the stored revision is another one; nothing was written.
+            TransientError: it is not known to be stored.
+        """
         ...
 
     async def delete(self, key: str) -> None:
@@ -59,10 +79,34 @@ class EventSink(Protocol):
         ...
 
 
-class Mandate(Protocol):
-    """Whether this instance is the one that probes."""
+class Shares(Protocol):
+    """Which part of the work is this member's."""
 
     @property
-    def held(self) -> bool:
-        """True until it is known that another instance has it."""
+    def ready(self) -> bool:
+        """True once it is known who else is there."""
+        ...
+
+    def mine(self, key: str) -> bool:
+        """Whether this member looks after that key now."""
+        ...
+
+    def contest(self, key: str, other: str) -> bool:
+        """Another member writes about our key. True when it goes before us: the key is left to it for a while."""
+        ...
+
+
+class Exporter(Protocol):
+    """Shows what the engines of this member say, to whoever scrapes it."""
+
+    def show(self, replica: ReplicaDocumentV1, state: HealthState) -> None:
+        """The verdict and the capacity."""
+        ...
+
+    def sampled(self, replica: ReplicaDocumentV1, sample: EngineSample | None) -> None:
+        """The last reading; None when the engine could not be read."""
+        ...
+
+    def drop(self, replica_id: ReplicaId) -> None:
+        """It is gone, or another's."""
         ...

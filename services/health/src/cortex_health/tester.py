@@ -51,9 +51,7 @@ class Tester:
         if model is None:
             raise DomainError("model_not_found", f"health knows no model {request.model_id}", status=404)
         replica = self._choose(model, request.ordinal)
-        endpoint = endpoint_of(model, replica.id)
-        served_name = (endpoint.served_name if endpoint is not None else None) or model.served_model_name
-        result = await self._requests.send(replica, model, served_name, request.prompt)
+        result = await self._requests.send(replica, model, name_at(model, replica), request.prompt)
         log.info("model_tested", model_id=model.id, replica_id=replica.id, ok=result.ok, status=result.status)
         return result
 
@@ -91,3 +89,9 @@ class Tester:
         verdict = self._documents.verdicts().get(own[0].id)
         reason = verdict.reason if verdict is not None else own[0].reason
         return f"no replica of {name} is healthy" + (f": {reason}" if reason else "")
+
+
+def name_at(model: ModelDocumentV1, replica: ReplicaDocumentV1) -> str:
+    """The name the model has there."""
+    endpoint = endpoint_of(model, replica.id)
+    return (endpoint.served_name if endpoint is not None else None) or model.served_model_name

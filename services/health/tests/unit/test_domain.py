@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cortex_contracts.documents import EngineLoad
 from cortex_contracts.enums import ReplicaState, Verdict
-from cortex_health.domain import (
+from cortex_health.domain.verdicts import (
     HealthState,
     Outcome,
     Policy,

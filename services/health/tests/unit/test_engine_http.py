@@ -11,7 +11,7 @@ from cortex_contracts.documents import EngineLoad
 from cortex_contracts.enums import EngineType
 from cortex_health.adapters.documents import EngineKeys
 from cortex_health.adapters.engine_http import HttpEngines, new_client
-from cortex_health.domain import Outcome
+from cortex_health.domain.verdicts import Outcome, Reason
 from cortex_kit.secrets import engine_api_key
 
 KEY = SecretStr("0123456789abcdef0123456789abcdef")
@@ -83,7 +83,8 @@ not a metric
 async def test_how_busy_an_engine_is_is_read_from_its_metrics(engine_type, answer, expected, make_replica):
     async with new_client(connect_timeout_s=1, timeout_s=1, transport=httpx.MockTransport(lambda _: answer)) as client:
         engines = HttpEngines(client, EngineKeys(KEY), deadline_s=1)
-        assert await engines.read_traffic(make_replica(engine_type=engine_type)) == expected
+        sample = await engines.read_sample(make_replica(engine_type=engine_type))
+        assert (sample.load if sample is not None else None) == expected
 
 
 def refused() -> httpx.ConnectError:
@@ -155,5 +156,42 @@ async def test_the_load_is_read_tolerantly(answer, load, make_replica):
     assert await look(lambda request: answer, make_replica(), load=True) == load
 
 
-async def test_vllm_is_not_asked_for_slots(make_replica):
-    assert await look(raising(AssertionError()), make_replica(engine_type=VLLM), load=True) is None
+@pytest.mark.parametrize(
+    ("answer", "context"),
+    [
+        (
+            httpx.Response(200, json={"data": [{"id": "a", "max_model_len": 4096}, {"id": "b", "max_model_len": 1}]}),
+            4096,
+        ),
+        (httpx.Response(200, json={"data": []}), None),
+        (httpx.Response(200, json={"data": [{"max_model_len": "long"}]}), None),
+        (httpx.Response(500), None),
+    ],
+)
+async def test_a_vllm_tells_its_context(answer, context, make_replica):
+    load = await look(lambda request: answer, make_replica(engine_type=VLLM), load=True)
+    assert load == (EngineLoad(context_per_slot=context) if context else None)
+
+
+async def test_the_kv_use_of_a_llama_server_is_that_of_its_working_slots(make_replica):
+    slots = [
+        {"id": 0, "n_ctx": 1000, "is_processing": False, "n_prompt_tokens": 900},
+        {"id": 1, "n_ctx": 1000, "is_processing": True, "n_prompt_tokens": 500, "params": {"prompt": "secret"}},
+    ]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return (
+            httpx.Response(200, json=slots) if request.url.path == "/slots" else httpx.Response(200, text=LLAMA_METRICS)
+        )
+
+    async with new_client(connect_timeout_s=1, timeout_s=1, transport=httpx.MockTransport(handler)) as client:
+        sample = await HttpEngines(client, EngineKeys(KEY), deadline_s=1).read_sample(make_replica())
+    assert sample is not None
+    assert sample.load.kv_usage == 0.25
+
+
+async def test_every_reason_is_one_of_a_closed_set(make_replica):
+    for status in (200, 204, 301, 401, 403, 404, 418, 500, 503, 599):
+        for engine_type in EngineType:
+            probe = await look(lambda request, code=status: httpx.Response(code), make_replica(engine_type=engine_type))
+            assert probe.reason in set(Reason)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from cortex_health.domain import Policy
+from cortex_health.domain.verdicts import Policy
 from cortex_health.settings import Settings
 
 

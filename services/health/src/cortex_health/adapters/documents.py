@@ -46,6 +46,11 @@ class ViewedDocuments:
         """The model, if there is one."""
         return self._models.items.get(model_id)
 
+    def model_name(self, model_id: ModelId) -> str | None:
+        """The name it is served under."""
+        model = self.model(model_id)
+        return model.served_model_name if model is not None else None
+
     def synced(self) -> bool:
         """True once all were read; stays true while NATS is away."""
         return self._replicas.synced and self._verdicts.synced and self._models.synced

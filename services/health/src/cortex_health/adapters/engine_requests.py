@@ -14,6 +14,7 @@ from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1
 from cortex_contracts.enums import Task
 from cortex_contracts.operations import TestResultV1
 from cortex_health.adapters.documents import EngineKeys
+from cortex_health.domain.verdicts import Outcome, Probe, Reason
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_TOKENS = 8
@@ -99,12 +100,27 @@ class HttpRequests:
             return _result(replica, model.task, status, body, milliseconds)
         return TestResultV1(replica_id=replica.id, ok=False, status=status, duration_ms=milliseconds, error=error)
 
-    async def _ask(self, replica: ReplicaDocumentV1, task: Task, name: str, prompt: str) -> tuple[int, bytes]:
-        status, body = await self._post(replica, _question(task, name, prompt))
+    async def prove(self, replica: ReplicaDocumentV1, model: ModelDocumentV1, served_name: str) -> Probe:
+        """One request for one token, as a probe: what it says does not matter, that it is said does."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                status, _ = await self._ask(replica, model.task, served_name, _PROMPT, max_tokens=1)
+        except (httpx.TimeoutException, TimeoutError):
+            return Probe(Outcome.TIMEOUT, Reason.REQUEST_TIMEOUT)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return Probe(Outcome.BROKEN, Reason.REQUEST_FAILED)
+        if status == HTTPStatus.OK:
+            return Probe(Outcome.OK, Reason.ANSWERS)
+        return Probe(Outcome.BAD_STATUS, Reason.REQUEST_FAILED)
+
+    async def _ask(
+        self, replica: ReplicaDocumentV1, task: Task, name: str, prompt: str, *, max_tokens: int = MAX_TOKENS
+    ) -> tuple[int, bytes]:
+        status, body = await self._post(replica, _question(task, name, prompt, max_tokens))
         if task is not Task.GENERATE or status not in _NO_CHAT:
             return status, body
         # A model without a chat template refuses chats, and completes.
-        plain = {"model": name, "prompt": prompt, "max_tokens": MAX_TOKENS}
+        plain = {"model": name, "prompt": prompt, "max_tokens": max_tokens}
         other_status, other_body = await self._post(replica, _Question("/v1/completions", plain))
         return (other_status, other_body) if other_status == HTTPStatus.OK else (status, body)
 
@@ -122,11 +138,11 @@ class HttpRequests:
             return response.status_code, bytes(body)
 
 
-def _question(task: Task, name: str, prompt: str) -> _Question:
+def _question(task: Task, name: str, prompt: str, max_tokens: int) -> _Question:
     match task:
         case Task.GENERATE:
             messages = [{"role": "user", "content": prompt}]
-            return _Question("/v1/chat/completions", {"model": name, "messages": messages, "max_tokens": MAX_TOKENS})
+            return _Question("/v1/chat/completions", {"model": name, "messages": messages, "max_tokens": max_tokens})
         case Task.EMBED:
             return _Question("/v1/embeddings", {"model": name, "input": prompt})
         case Task.RERANK:

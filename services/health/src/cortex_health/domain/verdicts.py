@@ -35,12 +35,36 @@ class Outcome(StrEnum):
 _NOT_UP_YET = frozenset({Outcome.REFUSED, Outcome.TIMEOUT, Outcome.BROKEN})
 
 
+class Reason(StrEnum):
+    """Everything a verdict can say of itself; a failure of an engine that may still be starting gets `starting: ` before it."""
+
+    ANSWERS = "answers"
+    LOADING_MODEL = "loading model"
+    CORE_DEAD = "the engine core is dead (HTTP 503)"
+    KEY_REFUSED = "refuses its key (HTTP 401 or 403)"
+    NO_HEALTH = "knows no health check (HTTP 404)"
+    CLIENT_ERROR = "answers with an error (HTTP 4xx)"
+    SERVER_ERROR = "answers with an error (HTTP 5xx)"
+    NO_ENGINE = "does not answer like an engine"
+    CONNECTION_REFUSED = "connection refused"
+    UNREACHABLE = "cannot be reached"
+    NO_ANSWER = "no answer in time"
+    CONNECTION_BROKEN = "the connection broke"
+    UNUSABLE_ENDPOINT = "the endpoint is no address"
+    REQUEST_FAILED = "failed a real request"
+    REQUEST_TIMEOUT = "no answer to a real request in time"
+
+
+STARTING = "starting: "
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Result of one look at an engine. `reason` comes from a small set: it is stored, and a new one is a change."""
+    """Result of one look at an engine."""
 
     outcome: Outcome
     reason: str
+    """One of `Reason`: it is stored, and a new one is a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +80,10 @@ class Policy:
     doubtful_interval_s: float = 0.25
     healthy_interval_s: float = 1.0
     unhealthy_interval_s: float = 1.0
-    traffic_interval_s: float = 5.0
+    traffic_interval_s: float = 2.0
     draining_interval_s: float = 0.25
+    canary_interval_s: float = 0.0
+    """How long a healthy engine may go without having done any work before it is sent a real request; 0: for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +123,13 @@ class Incarnation:
     since: datetime
 
 
-def step(state: HealthState, probe: Probe, now: datetime, policy: Policy) -> tuple[HealthState, Transition | None]:
-    """Take one probe into account. The transition is None exactly when the verdict stays."""
+def step(
+    state: HealthState, probe: Probe, now: datetime, policy: Policy, *, suspected: bool = False
+) -> tuple[HealthState, Transition | None]:
+    """Take one probe into account. The transition is None exactly when the verdict stays.
+
+    A refused connection that a gateway has met, too, is beyond doubt: nobody listens there.
+    """
     match probe.outcome:
         case Outcome.OK:
             counted = replace(state, successes=state.successes + 1, failures=0)
@@ -107,9 +138,11 @@ def step(state: HealthState, probe: Probe, now: datetime, policy: Policy) -> tup
             counted = replace(state, successes=0, failures=0)
             return _conclude(counted, Verdict.LOADING, probe, now)
         case Outcome.REFUSED | Outcome.TIMEOUT | Outcome.BROKEN | Outcome.BAD_STATUS:
-            counted = replace(state, successes=0, failures=state.failures + 1)
+            certain = suspected and probe.outcome is Outcome.REFUSED
+            failures = max(state.failures + 1, policy.unhealthy_after if certain else 0)
+            counted = replace(state, successes=0, failures=failures)
             verdict = _after_failure(counted, probe, now, policy)
-            said = replace(probe, reason=f"starting: {probe.reason}") if verdict is Verdict.LOADING else probe
+            said = replace(probe, reason=f"{STARTING}{probe.reason}") if verdict is Verdict.LOADING else probe
             return _conclude(counted, verdict, said, now)
         case _:
             assert_never(probe.outcome)
@@ -153,7 +186,12 @@ def with_load(state: HealthState, load: EngineLoad) -> HealthState:
 
 def with_traffic(state: HealthState, traffic: EngineLoad, sampled_at: datetime | None = None) -> HealthState:
     """The engine said how busy it is."""
-    told = {"running": traffic.running, "waiting": traffic.waiting, "work_total": traffic.work_total}
+    told = {
+        "running": traffic.running,
+        "waiting": traffic.waiting,
+        "work_total": traffic.work_total,
+        "kv_usage": traffic.kv_usage,
+    }
     return replace(state, load=state.load.model_copy(update={**told, "sampled_at": sampled_at}))
 
 
@@ -175,6 +213,14 @@ def incarnation_of(replica: ReplicaDocumentV1) -> Incarnation | None:
     if replica.state is not ReplicaState.STARTED or replica.endpoint is None:
         return None
     return Incarnation(replica.id, replica.spec_hash, replica.endpoint, replica.since)
+
+
+def draining_life(replica: ReplicaDocumentV1, stored: VerdictDocumentV1 | None) -> Incarnation | None:
+    """The run that is about to be stopped, as far as its stored verdict tells: whoever takes it over follows its drain."""
+    if replica.state is not ReplicaState.DRAINING or stored is None:
+        return None
+    life = Incarnation(replica.id, stored.spec_hash, stored.endpoint, stored.since)
+    return life if is_draining(replica, life) else None
 
 
 def is_draining(replica: ReplicaDocumentV1, incarnation: Incarnation) -> bool:
@@ -223,5 +269,5 @@ def same_verdict(one: VerdictDocumentV1 | None, other: VerdictDocumentV1 | None)
     """True when readers would see no difference: the streak and the version alone are no change."""
     if one is None or other is None:
         return one is other
-    ignored = {"aggregateversion", "streak"}
+    ignored = {"aggregateversion", "streak", "prober"}
     return one.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
