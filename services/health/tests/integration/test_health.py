@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
 from pydantic import SecretStr
 
-from cortex_contracts.documents import ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import Verdict
 from cortex_contracts.events import UpstreamSuspectedV1
-from cortex_contracts.streams import REPLICAS, VERDICTS
+from cortex_contracts.streams import MODELS, REPLICAS, VERDICTS
 from cortex_health.app import build
 from cortex_health.settings import Settings
 from cortex_kit.bus import Bus
@@ -128,6 +130,25 @@ async def engine() -> AsyncIterator[FakeEngine]:
     await engine.stop()
 
 
+def model_of(replica: ReplicaDocumentV1) -> ModelDocumentV1:
+    fields = {"id": replica.model_id, "name": "smol", "served_model_name": "smol", "engine_type": "llamacpp"}
+    return ModelDocumentV1.model_validate({"aggregateversion": 1, "desired_state": "running", **fields})
+
+
+def engine_metric(*names: str) -> float | None:
+    """Sum of what this process shows of the one engine; None while one of them is missing."""
+    page = generate_latest().decode()
+    found = [re.search(rf'^cortex_engine_{name}{{.*model="smol".*}} (\S+)$', page, re.MULTILINE) for name in names]
+    return sum(float(match[1]) for match in found if match) if all(found) else None
+
+
+async def talk(port: int, key: str) -> None:
+    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {key}"}) as client:
+        body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 4, "ignore_eos": True}
+        answer = await client.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60)
+        assert answer.status_code == 200
+
+
 async def test_a_real_llama_server_loads_serves_and_dies(
     stage: Stage,
     nats_server: NatsServer,
@@ -140,10 +161,12 @@ async def test_a_real_llama_server_loads_serves_and_dies(
     port = free_port()
     replica = make_replica(endpoint=f"http://127.0.0.1:{port}", since=datetime.now(UTC))
     key = engine_api_key(SecretStr(secret_key), replica.id, replica.spec_hash)
-    async with health(nats_server.url, secret_key):
+    await KVStore[ModelDocumentV1](stage.bus, MODELS).put(replica.model_id, model_of(replica))
+    async with health(nats_server.url, secret_key, canary_interval_s=600, traffic_interval_s=0.3):
         await stage.replicas.put(replica.id, replica)
         await stage.until(lambda: stage.verdict(replica) is Verdict.LOADING, within=10)
         arguments = ["-m", str(smollm2_gguf), "--port", str(port), "-c", "512", "-np", "2", "--no-warmup", "-t", "2"]
+        arguments.append("--metrics")
         with (tmp_path / "engine.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 str(llama_server_binary), *arguments, stdout=log, stderr=log, env=os.environ | {"LLAMA_API_KEY": key}
@@ -152,6 +175,12 @@ async def test_a_real_llama_server_loads_serves_and_dies(
             await stage.until(lambda: stage.verdict(replica) is Verdict.HEALTHY, within=60)
             await stage.until(lambda: stage.verdicts.items[replica.id].load.slots_total == 2, within=5)
             assert stage.verdicts.items[replica.id].load.context_per_slot == 256
+            await stage.until(lambda: engine_metric("generated_tokens_total") == 1, within=20)  # the canary's one token
+            await talk(port, key)
+            await stage.until(lambda: (engine_metric("generated_tokens_total") or 0) >= 5, within=20)
+            assert engine_metric("slots") == 2
+            assert engine_metric("prompt_tokens_total", "cached_prompt_tokens_total") is not None
+            await stage.until(lambda: stage.verdicts.items[replica.id].load.work_total is not None, within=10)
             process.kill()
             await process.wait()
             took = await stage.until(lambda: stage.verdict(replica) is Verdict.UNHEALTHY, within=10)
