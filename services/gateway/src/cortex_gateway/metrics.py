@@ -25,8 +25,21 @@ STREAM_ERRORS = Counter("gateway_stream_errors_total", "Streams that ended with 
 USAGE_RECORDS = Counter("gateway_usage_records_total", "Usage records, by what became of them", ["outcome"])
 SPOOL_BYTES = Gauge("gateway_usage_spool_bytes", "Usage records on disk that NATS does not have yet")
 SPOOL_SEGMENTS = Gauge("gateway_usage_spool_segments", "Files of the usage spool")
+LIMIT_REFUSALS = Counter("gateway_limit_refusals_total", "Requests refused by a limit of their key", ["limit"])
+LIMIT_WAITS = Counter("gateway_limit_waits_total", "Requests that waited for a share of a limit")
+LIMIT_LOCAL = Gauge("gateway_limits_local", "1 while limits are kept by this gateway alone because NATS is away")
+LIMIT_COUNTERS_LOST = Counter("gateway_limit_counters_lost_total", "Times that the counters of limits were lost")
 STALENESS = Gauge("gateway_projection_staleness_seconds", "Since NATS was last connected; 0 while it is")
+CONNECTIONS = Gauge("gateway_http_connections", "Connections of clients")
+BAD_MESSAGES = Counter("gateway_http_bad_messages_total", "Requests refused before anybody read them", ["reason"])
 ROUTES = Gauge("gateway_routing_targets", "Healthy replicas in the routing table")
+
+QUEUED = Gauge("gateway_queue_length", "Requests waiting for a slot of a busy model", ["model"])
+QUEUE_TIME = Histogram("gateway_queue_seconds", "Waited for a slot, of those that had to", ["class"], buckets=_LATENCY)
+QUEUE_REFUSALS = Counter("gateway_queue_refusals_total", "Requests that got no slot", ["reason"])
+FALLBACKS = Counter("gateway_fallbacks_total", "Requests taken to another model", ["outcome"])
+HEDGES = Counter("gateway_hedges_total", "Second attempts beside a slow one", ["outcome"])
+INTERRUPTED = Counter("gateway_interrupted_total", "Requests ended by their deadline or by a cancel", ["reason"])
 
 
 class RouteMetrics:

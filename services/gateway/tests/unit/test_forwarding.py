@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from cortex_gateway.domain.routing import Endpoint, Keys, Route, RoutingTable, b
 from cortex_gateway.forwarding import Answer, Call, Dispatcher, Limits
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
+from cortex_gateway.waiting import WaitPolicy
 
 LOADING = (503, b'{"error":{"message":"Loading model","code":503}}')
 OK = (200, b"{}")
@@ -100,11 +102,12 @@ def table(model, replica, verdict) -> Callable[..., RoutingTable]:
 
 
 class Bench:
-    def __init__(self, table: RoutingTable, script, *, wait_s: float = 0.2, max_waiters: int = 10) -> None:
+    def __init__(self, table: RoutingTable, script, *, wait_s: float = 0.2, max_waiters: int = 10, limits=Limits()) -> None:
         self.projection = FakeProjection(table)
         self.client = FakeClient(script)
         self.hints = FakeHints()
-        limits = Limits(wait_s, max_waiters, 3, BreakerPolicy(failures=3, cooldown_s=0.3))
+        wait = WaitPolicy(wait_s, max_waiters, demand_wait_s=wait_s, max_demand_waiters=max_waiters, ping_s=0.02)
+        limits = replace(limits, max_attempts=3, breaker=BreakerPolicy(failures=3, cooldown_s=0.3), wait=wait)
         self.dispatcher = Dispatcher(self.projection, self.client, self.hints, limits)  # type: ignore[arg-type]
 
     async def open(self) -> Answer:

@@ -1,10 +1,12 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from cortex_contracts.engines import VllmOptions
-from cortex_contracts.enums import RoutingPolicy
 from cortex_contracts.external import external_replicas
-from cortex_gateway.domain.routing import Keys, build_table, order_by_policy, parse_endpoint
+from cortex_gateway.domain.routing import Keys, build_table, parse_endpoint
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OPENED = {"sealed-1": "key-1"}
 
 
@@ -97,21 +99,51 @@ def test_an_incarnation_changes_with_health_place_and_spec(model, replica, verdi
     assert len(variants) == 5
 
 
+@pytest.mark.parametrize("lifecycle", ["always", "on_demand"])
+def test_a_model_that_an_administrator_stopped_is_not_waited_for(model, lifecycle):
+    route = table_of([model(desired_state="stopped", lifecycle=lifecycle)]).find("served-m1")
+    assert route is not None
+    assert (route.unavailability.state, route.unavailability.wait) == ("stopped", False)
+
+
+def test_a_sleeping_model_says_so(model):
+    route = table_of([model(lifecycle="on_demand")]).find("served-m1")
+    assert route is not None
+    assert (route.unavailability.state, route.unavailability.wait) == ("starting", True)
+    assert "asleep" in route.unavailability.reason
+
+
+@pytest.mark.parametrize(("retry_s", "final"), [(None, True), (1, False), (2, False), (4, True), (60, True)])
+def test_a_failure_is_final_when_nobody_tries_again_soon(model, replica, retry_s, final):
+    later = None if retry_s is None else (NOW + timedelta(seconds=retry_s)).isoformat()
+    diagnosis = {"code": "no_room", "message": "no room", "fix": "Stop another model."}
+    failed = replica(state="failed", reason="no room", next_attempt_at=later, diagnosis=diagnosis)
+    route = table_of([model()], [failed]).find("served-m1")
+    assert route is not None
+    why = route.unavailability
+    assert (why.state, why.final, why.reason) == ("failed", final, "no room Stop another model.")
+
+
 @pytest.mark.parametrize(
-    ("policy", "in_flight", "turn", "expected"),
+    ("load", "fields", "slots"),
     [
-        (RoutingPolicy.LEAST_LOADED, (0,), 7, 0),
-        (RoutingPolicy.LEAST_LOADED, (2, 1, 3), 0, 1),
-        (RoutingPolicy.LEAST_LOADED, (0, 0, 0), 0, 0),
-        (RoutingPolicy.LEAST_LOADED, (0, 0, 0), 1, 1),
-        (RoutingPolicy.LEAST_LOADED, (1, 0, 0), 3, 1),
-        (RoutingPolicy.PREFIX_AFFINITY, (1, 0), 0, 1),
-        (RoutingPolicy.ROUND_ROBIN, (9, 0), 2, 0),
-        (RoutingPolicy.ROUND_ROBIN, (9, 0), 3, 1),
+        ({"slots_total": 4}, {}, 4),
+        ({}, {}, 0),
+        ({}, {"engine_type": "vllm", "vllm": {"max_num_seqs": 32}}, 32),
+        ({}, {"engine_type": "vllm", "vllm": {"max_num_seqs": 32, "data_parallel_size": 2}}, 64),
+        ({}, {"llamacpp": {"parallel_slots": 3}}, 3),
+        ({"slots_total": 8}, {"llamacpp": {"parallel_slots": 3}}, 8),
     ],
 )
-def test_choice(policy, in_flight, turn, expected):
-    assert order_by_policy(policy, in_flight, turn) == expected
+def test_slots_are_what_the_engine_says_else_what_it_was_told(model, replica, verdict, load, fields, slots):
+    route = table_of([model(**fields)], [replica()], [verdict(load=load)]).find("served-m1")
+    assert route is not None
+    assert [target.slots for target in route.targets] == [slots]
+
+
+def test_a_name_is_harmless_in_a_header(model):
+    route = table_of([model(served_model_name="grün\r\nx: y")]).routes[0]
+    assert route.label == b"gr?n??x: y"
 
 
 @pytest.mark.parametrize("url", ["ftp://h:1", "h:1", "http://", "http://h:99999", "unix:/x"])

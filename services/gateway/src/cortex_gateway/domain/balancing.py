@@ -9,6 +9,8 @@ class BreakerPolicy:
 
     failures: int = 3
     cooldown_s: float = 2.0
+    refused_cooldown_s: float = 0.25
+    """After a refused connection, which opens it at once: nobody listens there. Doubles up to `cooldown_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class Breaker:
     consecutive: int = 0
     open_until: float | None = None
     probe_until: float = 0.0
+    refusals: int = 0
+    """Refused connections in a row."""
 
 
 CLOSED = Breaker()
@@ -42,9 +46,13 @@ def on_attempt(breaker: Breaker, now: float, policy: BreakerPolicy) -> Breaker:
     return replace(breaker, probe_until=now + policy.cooldown_s)
 
 
-def on_failure(breaker: Breaker, now: float, policy: BreakerPolicy) -> Breaker:
-    """The replica could not be reached."""
+def on_failure(breaker: Breaker, now: float, policy: BreakerPolicy, *, refused: bool = False) -> Breaker:
+    """The replica could not be reached; `refused` when its machine said that nobody listens."""
     consecutive = breaker.consecutive + 1
+    if refused:
+        refusals = breaker.refusals + 1
+        cooldown = min(policy.cooldown_s, policy.refused_cooldown_s * 2 ** min(refusals - 1, 16))
+        return Breaker(consecutive, open_until=now + cooldown, refusals=refusals)
     if consecutive < policy.failures:
         return Breaker(consecutive)
     return Breaker(consecutive, open_until=now + policy.cooldown_s)

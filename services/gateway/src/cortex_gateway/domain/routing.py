@@ -1,5 +1,6 @@
 """The routing table: a pure projection of the buckets models, replicas and verdicts, swapped whole."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -7,9 +8,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cortex_contracts.base import ReplicaId
-from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
-from cortex_contracts.enums import DesiredState, EngineType, Lifecycle, ReplicaState, RoutingPolicy, Task, Verdict
+from cortex_contracts.documents import EngineLoad, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.enums import DesiredState, EngineType, Lifecycle, ReplicaState, Task, Verdict
 from cortex_contracts.external import endpoint_of, external_replicas
+from cortex_gateway.domain.capabilities import Capabilities, capabilities_of
 
 EngineKey = Callable[[str, str], str]
 """(replica id, spec hash) -> the engine's own API key."""
@@ -25,6 +27,10 @@ class Keys:
     unseal: Unseal
 
 
+PATIENCE_S = 3.0
+"""The orchestrator tries again after 1, 2, 4 … seconds: beyond this it has failed three times."""
+MAX_REASON = 1000
+_UNSAFE = re.compile("[^ -~]")
 _PROTECTED_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 
 
@@ -49,6 +55,10 @@ class Target:
     incarnation: str
     served_name: str | None = None
     """The name the model has there; None: its own."""
+    slots: int = 0
+    """Requests that it works on at the same time; 0 when nobody knows."""
+    load: EngineLoad = EngineLoad()
+    """What the engine last said of itself: everybody's requests, ours among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class Unavailability:
     reason: str
     wait: bool
     retry_after_s: int
+    final: bool = False
+    """A failure that nobody will try to undo soon: no use waiting, though the model should run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +83,11 @@ class Route:
     unavailability: Unavailability
     defaults: Mapping[str, msgspec.Raw]
     """Encoded `request_defaults`, ready to be spliced into a request."""
+    capabilities: Capabilities
     adapters: frozenset[str] = frozenset()
     """Names of LoRA adapters, which the engine must be asked for by their own names."""
+    label: bytes = b""
+    """The model's name as a header's value."""
 
     @property
     def engine_type(self) -> EngineType:
@@ -139,7 +154,9 @@ def _build_route(
         names=adapters | {model.served_model_name, *model.aliases},
         adapters=adapters,
         targets=tuple(targets),
+        capabilities=capabilities_of(model),
         unavailability=explain(model, replicas, verdicts),
+        label=_UNSAFE.sub("?", model.served_model_name).encode("ascii"),
         defaults={
             name: msgspec.Raw(msgspec.json.encode(value))
             for name, value in model.request_defaults.items()
@@ -163,7 +180,17 @@ def _target_of(
         return None
     incarnation = f"{replica.id}/{replica.spec_hash}/{replica.endpoint}/{replica.restarts}/{verdict.since.isoformat()}"
     served_name = external.served_name if external is not None else None
-    return Target(replica.id, replica.engine_type, endpoint, incarnation, served_name)
+    slots = verdict.load.slots_total or _configured_slots(model)
+    return Target(replica.id, replica.engine_type, endpoint, incarnation, served_name, slots, verdict.load)
+
+
+def _configured_slots(model: ModelDocumentV1) -> int:
+    """What the model's options say, for an engine that does not tell."""
+    if model.llamacpp is not None and model.llamacpp.parallel_slots is not None:
+        return model.llamacpp.parallel_slots
+    if model.vllm is not None and model.vllm.max_num_seqs is not None:
+        return model.vllm.max_num_seqs * (model.vllm.data_parallel_size or 1)
+    return 0
 
 
 def _is_healthy(replica: ReplicaDocumentV1, verdict: VerdictDocumentV1 | None) -> bool:
@@ -193,10 +220,11 @@ def explain(
 ) -> Unavailability:
     """The most useful reason why no replica can serve now, as if none were healthy."""
     if model.desired_state is DesiredState.STOPPED:
-        on_demand = model.lifecycle is Lifecycle.ON_DEMAND
-        return Unavailability("stopped", "", wait=on_demand, retry_after_s=10 if on_demand else 30)
+        return Unavailability("stopped", "an administrator has stopped it", wait=False, retry_after_s=30)
     if not replicas:
-        return Unavailability("starting", "no replica exists yet", wait=True, retry_after_s=5)
+        asleep = model.lifecycle is Lifecycle.ON_DEMAND
+        reason = "it is asleep; this request wakes it" if asleep else "no replica exists yet"
+        return Unavailability("starting", reason, wait=True, retry_after_s=10 if asleep else 5)
     for replica in replicas:
         verdict = verdicts.get(replica.id)
         if replica.state is ReplicaState.STARTED and not _is_healthy(replica, verdict):
@@ -211,17 +239,18 @@ def explain(
     ):
         for replica in replicas:
             if replica.state is state:
-                return Unavailability(label, replica.reason, wait=True, retry_after_s=retry_after_s)
+                final = state is ReplicaState.FAILED and _is_final(replica)
+                return Unavailability(label, _reason_of(replica), wait=True, retry_after_s=retry_after_s, final=final)
     return Unavailability("stopping", "", wait=True, retry_after_s=5)
 
 
-def order_by_policy(policy: RoutingPolicy, in_flight: tuple[int, ...], turn: int) -> int:
-    """Index of the replica to use, given the requests in flight per candidate.
+def _is_final(replica: ReplicaDocumentV1) -> bool:
+    """Nobody tries again, or not before long: it has failed several times in a row by then."""
+    later = replica.next_attempt_at
+    return later is None or (later - replica.since).total_seconds() >= PATIENCE_S
 
-    `least_loaded` takes the fewest in flight, ties rotating with `turn`; `round_robin` only rotates. `prefix_affinity`
-    falls back to `least_loaded`.
-    """
-    count = len(in_flight)
-    if count == 1 or policy is RoutingPolicy.ROUND_ROBIN:
-        return turn % count
-    return min(range(count), key=lambda index: (in_flight[index], (index - turn) % count))
+
+def _reason_of(replica: ReplicaDocumentV1) -> str:
+    """What happened, and what to do about it when the orchestrator knows."""
+    fix = replica.diagnosis.fix if replica.diagnosis is not None else None
+    return " ".join(part for part in (replica.reason, fix) if part)[:MAX_REASON]
