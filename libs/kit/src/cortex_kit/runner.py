@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import uvicorn
 
@@ -23,16 +23,28 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 RECANCEL_S = 3.0
 
 
+class HttpServer(Protocol):
+    """A server that a service brings along instead of uvicorn."""
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve on a bound socket until `stop` was called and what was in flight has ended."""
+        ...
+
+    def stop(self) -> None:
+        """Take nothing new; make `serve` return soon."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """What a composition root hands to the runner.
 
     Args:
         name: e.g. `gateway`.
-        http: ASGI application, operations endpoints included.
+        http: ASGI application, operations endpoints included, or a server of the service's own.
         tasks: loops that must live as long as the service; one that ends or raises stops the service with status 1.
         drain: called first on SIGTERM or SIGINT; stops intake and lets work in flight finish.
-        uvicorn_options: further arguments of uvicorn.Config.
+        uvicorn_options: further arguments of uvicorn.Config, for an ASGI application.
     """
 
     name: str
@@ -42,7 +54,12 @@ class Service:
     uvicorn_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class _Server(uvicorn.Server):
+class _Uvicorn(uvicorn.Server):
+    """`HttpServer` by uvicorn."""
+
+    def stop(self) -> None:
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Signals are the runner's."""
@@ -107,19 +124,30 @@ async def _serve(
 
     async with build(settings) as service, asyncio.TaskGroup() as group:
         tasks = [group.create_task(supervise(key, task), name=key) for key, task in service.tasks.items()]
-        server = _Server(_uvicorn_config(service, settings))
-        http = group.create_task(supervise("http", lambda: server.serve(sockets=[listener])), name="http")
+        serve, stop_serving = _http_server(service, settings, listener)
+        http = group.create_task(supervise("http", serve), name="http")
         log.info("service_started", host=settings.host, port=listener.getsockname()[1])
         await stop.wait()
         _arm_deadline(settings.shutdown_timeout_s + 5)
         log.info("service_stopping", failed=failures)
         await _drain(service, settings.shutdown_timeout_s)
         stopping_cleanly = not failures
-        server.should_exit = True
+        stop_serving()
         await asyncio.wait([http], timeout=settings.shutdown_timeout_s)
         await _cancel([*tasks, http])
     log.info("service_stopped")
     return 0 if stopping_cleanly else 1
+
+
+def _http_server(
+    service: Service, settings: ServiceSettings, listener: socket.socket
+) -> tuple[Callable[[], Awaitable[None]], Callable[[], None]]:
+    """How to serve, and how to stop."""
+    if callable(service.http):
+        server = _Uvicorn(_uvicorn_config(service, settings))
+        return lambda: server.serve(sockets=[listener]), server.stop
+    own: HttpServer = service.http
+    return lambda: own.serve(listener), own.stop
 
 
 def _uvicorn_config(service: Service, settings: ServiceSettings) -> uvicorn.Config:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -28,20 +29,25 @@ class Failure(StrEnum):
 class UpstreamError(TransientError):
     """An engine could not be reached, or failed while it answered."""
 
-    def __init__(self, failure: Failure, detail: str) -> None:
+    def __init__(self, failure: Failure, detail: str, *, refused: bool = False) -> None:
         super().__init__(f"{failure.value}: {detail}")
         self.failure = failure
+        self.refused = refused
+        """CONNECT, and the engine's machine said that nobody listens there."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One POST to an engine. `extra_head` holds further header lines, each ended by CRLF."""
+    """One request to an engine. `extra_head` holds further header lines, each ended by CRLF."""
 
     path: str
     body: bytes
     first_byte_timeout_s: float
     idle_timeout_s: float
     extra_head: bytes = b""
+    method: bytes = b"POST"
+    own_head: bool = False
+    """`extra_head` says also what the body is and which answers are welcome; otherwise both are plain JSON."""
 
 
 class UpstreamResponse(Protocol):
@@ -49,6 +55,11 @@ class UpstreamResponse(Protocol):
 
     @property
     def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers:
+        """All of them, names in lower case."""
+        ...
 
     def header(self, name: bytes) -> bytes | None:
         """Value of a header, by lower-case name."""
@@ -117,9 +128,9 @@ class Hints(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One HTTP request, free of any framework. `headers` have lower-case names."""
+    """One HTTP request, free of any framework, to be read only. `headers` have lower-case names."""
 
     method: str
     path: str
@@ -127,13 +138,16 @@ class Request:
     client_ip: str
     read_body: Callable[[], Awaitable[bytes]]
     """The whole body; raises ApiError 413, 408, or ClientGoneError."""
+    target: bytes = b""
+    """Path and query as they were sent."""
+    index: dict[bytes, bytes] | None = None
+    """First value of each header, when the server has it ready."""
 
     def header(self, name: bytes) -> bytes | None:
         """First value of a header."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        if self.index is None:
+            self.index = dict(reversed(self.headers))
+        return self.index.get(name)
 
 
 class ClientGoneError(Exception):
@@ -153,7 +167,9 @@ class Reply(Protocol):
         """From now on cancel the current task when the client hangs up. Call once the body has been read."""
         ...
 
-    async def start(self, status: int, headers: Headers) -> None: ...
+    async def start(self, status: int, headers: Headers) -> None:
+        """Fix status and headers; they leave together with the first bytes of the body."""
+        ...
 
     async def send(self, chunk: bytes, *, more: bool) -> None:
         """Pass bytes on, waiting while the client is slow.
@@ -161,4 +177,34 @@ class Reply(Protocol):
         Raises:
             ClientGoneError: the client takes nothing any more.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A counter as it was just before a moment and as it is; `first_at` is its first addition since."""
+
+    before: int
+    value: int
+    first_at: datetime
+
+
+class Counters(Protocol):
+    """Counters that several gateways share. Every call raises TransientError when they are out of reach; an addition
+    may have happened all the same."""
+
+    async def add(self, subject: str, amount: int, operation: str | None = None) -> int:
+        """Add, and return the new value. One `operation` is added once however often it is repeated."""
+        ...
+
+    async def last(self, subject: str) -> int | None:
+        """The present value; None when there is none."""
+        ...
+
+    async def read(self, subject: str, since: datetime) -> Reading | None:
+        """Value at `since` and now; None when the counter does not exist."""
+        ...
+
+    async def incarnation(self) -> str:
+        """Changes when the counters of the last minutes were lost."""
         ...

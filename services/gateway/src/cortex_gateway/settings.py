@@ -1,9 +1,9 @@
 """Settings of the gateway; environment variables CORTEX_GATEWAY_<NAME>."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cortex_kit.settings import ServiceSettings
 
@@ -22,6 +22,19 @@ class Settings(ServiceSettings, service="gateway"):
     max_body_bytes: int = Field(default=32 * 1024**2, ge=1024)
     max_response_bytes: int = Field(default=256 * 1024**2, ge=1024)
     """Largest answer that is not a stream."""
+    max_bodies_bytes: int = Field(default=512 * 1024**2, ge=1024)
+    """Request bodies in flight, together; beyond it 503 with Retry-After."""
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024, le=1024**2)
+    max_headers: int = Field(default=100, ge=10)
+    max_connections: int = Field(default=20_000, ge=1)
+    max_requests_per_connection: int = Field(default=10_000, ge=1)
+    head_timeout_s: float = Field(default=10.0, gt=0)
+    """From the first byte of a request to the end of its headers."""
+    keep_alive_s: float = Field(default=75.0, gt=0)
+    """An idle connection is closed after this long."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate chain; with `tls_key` the API is served over TLS."""
+    tls_key: Path | None = None
     body_timeout_s: float = Field(default=60.0, gt=0)
     client_stall_timeout_s: float = Field(default=60.0, gt=0)
     """A client that takes nothing for this long is treated as gone."""
@@ -33,5 +46,38 @@ class Settings(ServiceSettings, service="gateway"):
     """Attempts per request before the first byte of an answer."""
     breaker_failures: int = Field(default=3, ge=1)
     breaker_cooldown_s: float = Field(default=2.0, gt=0)
+    demand_wait_s: float = Field(default=600.0, ge=0)
+    """How long a request waits for a model that it wakes up."""
+    max_demand_waiters: int = Field(default=256, ge=0)
+    demand_ping_s: float = Field(default=5.0, gt=0)
+    """A client that streams and waits for a model to wake gets a comment this often."""
+    max_queue: int = Field(default=1000, ge=0)
+    """Requests per model that wait for a slot; beyond it 429."""
+    queue_wait_s: float = Field(default=120.0, gt=0)
+    queue_wait_batch_s: float = Field(default=600.0, gt=0)
+    """The same for keys of the class batch."""
+    batch_handicap_s: float = Field(default=30.0, ge=0)
+    """Batch requests go after interactive ones that came up to this much later."""
+    replica_slots: int = Field(default=256, ge=1)
+    """Requests in flight at a replica that does not tell how many it works on at once."""
+    slot_factor: float = Field(default=1.0, gt=0)
+    """Requests in flight at a model per slot of its replicas; above 1 the engines queue some of them."""
+    bounded_load: float = Field(default=1.25, ge=1.0)
+    """prefix_affinity: how far above its share of the load a replica may be for the sake of its cache."""
+    prefix_bytes: int = Field(default=16 * 1024, ge=1024)
+    """prefix_affinity: how much of a conversation is looked at."""
+    hedge: Literal["off", "fixed", "p95"] = "off"
+    """A second attempt at another replica when an answer does not begin: after HEDGE_AFTER_S, or what 95 % took."""
+    hedge_after_s: float = Field(default=1.0, gt=0)
+    default_max_tokens: int = Field(default=0, ge=0)
+    """Tokens of an answer whose client and model set no limit; 0 leaves it to the model's context."""
+    upstream_passthrough: bool = False
+    """`/upstream/{model}/…` for keys with the scopes `*` and `upstream`."""
     count_timeout_s: float = Field(default=5.0, gt=0)
     """How long an engine may take to count the prompt of a client that hung up."""
+
+    @model_validator(mode="after")
+    def _tls_needs_both(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("CORTEX_GATEWAY_TLS_CERTIFICATE and CORTEX_GATEWAY_TLS_KEY belong together")
+        return self

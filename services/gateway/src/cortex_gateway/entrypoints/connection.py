@@ -1,0 +1,416 @@
+"""One client connection: requests one after the other, each handled by a coroutine, under limits and deadlines."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from cortex_gateway.domain import errors
+from cortex_gateway.domain.errors import ApiError
+from cortex_gateway.entrypoints.bodies import IncomingBody
+from cortex_gateway.entrypoints.refusals import (
+    as_api_error,
+    bodies_full,
+    head_too_long,
+    refusal,
+    too_many_connections,
+)
+from cortex_gateway.entrypoints.reply import ClientReply
+from cortex_gateway.ports import ClientGoneError, Request
+from cortex_gateway.timers import LazyTimer
+from cortex_gateway.wire.fields import BadMessageError
+from cortex_gateway.wire.requests import RequestHead
+from cortex_kit.logging import get_logger
+
+if TYPE_CHECKING:
+    from cortex_gateway.entrypoints.server import HttpServer
+
+log = get_logger()
+
+MAX_PIPELINED_BYTES = 64 * 1024
+MAX_UNREAD_BODY_BYTES = 64 * 1024
+LINGER_S = 2.0
+LINGER_BYTES = 1024 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ClientConnection(asyncio.Protocol):
+    """Reads one request at a time; what a client sends ahead waits, unread.
+
+    A client that closes its side, even for sending only, is taken as gone: engines are too dear to work for nobody.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_asks",
+        "_body",
+        "_busy",
+        "_closed",
+        "_deaf",
+        "_drain_waiter",
+        "_head_due",
+        "_held",
+        "_idle_waiter",
+        "_is_last",
+        "_lingered",
+        "_lingering",
+        "_paid",
+        "_peer",
+        "_reading_paused",
+        "_reply",
+        "_request",
+        "_served",
+        "_server",
+        "_timer",
+        "_transport",
+        "_whole",
+        "speaks_chunks",
+        "task",
+        "write_paused",
+    )
+
+    def __init__(self, server: "HttpServer") -> None:
+        self._server = server
+        self._timer = LazyTimer(server.loop, self._on_timer)
+        self._transport = cast(asyncio.Transport, None)
+        self._held: bytearray | None = None
+        """The beginning of a head."""
+        self._ahead = b""
+        """What came after the request that is being handled."""
+        self._body: IncomingBody | None = None
+        self._whole: bytes | None = None
+        self._request: Request | None = None
+        self._reply: ClientReply | None = None
+        self._idle_waiter: asyncio.Future[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._busy = self._closed = self._lingering = self._reading_paused = self._head_due = False
+        self._asks = self._deaf = self._is_last = False
+        self._served = self._lingered = self._paid = 0
+        self._peer = ""
+        self.task: asyncio.Task[None] | None = None
+        self.speaks_chunks = True
+        self.write_paused = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        if self._server.admit(self):
+            self._timer.arm(self._server.options.keep_alive_s)
+        else:
+            self._refuse(too_many_connections())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._timer.cancel()
+        self._server.forget(self)
+        self._client_left()
+        for waiter in (self._idle_waiter, self._drain_waiter):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def eof_received(self) -> None:
+        if self._busy:
+            self._client_left()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            self._discard(len(data))
+        elif not self._busy:
+            self._read_head(data)
+        elif self._body is not None and not self._body.complete:
+            self._feed(self._body, data)
+        else:
+            self._keep(data)
+
+    # Requests
+
+    def _read_head(self, data: bytes) -> None:
+        held = self._held
+        if held is None:
+            end = data.find(_END_OF_HEAD)
+            if end <= 0:
+                self._hold(data, 0)
+                return
+        else:
+            before = len(held)
+            held += data
+            end = held.find(_END_OF_HEAD, max(0, before - 3))
+            if end <= 0:
+                self._hold(b"", before)
+                return
+            data = bytes(held)
+            self._held = None
+        try:
+            if end > self._server.options.max_head_bytes:
+                raise head_too_long(self._server.options.max_head_bytes)
+            start = 2 if data[0] == 13 else 0
+            head = self._server.heads.read(data[start:end])
+            self._begin(head, data, end + 4)
+        except BadMessageError as error:
+            self._refuse_message(error)
+
+    def _hold(self, data: bytes, checked: int) -> None:
+        """Wait for the rest of a head, unless it cannot become one any more."""
+        if self._held is None:
+            self._held = bytearray(data)
+        if not self._head_due:
+            self._head_due = True
+            self._timer.arm(self._server.options.head_timeout_s)
+        limit = self._server.options.max_head_bytes
+        try:
+            if len(self._held) > limit:
+                raise head_too_long(limit)
+            if checked < 256 or b"\n" in self._held[checked:]:
+                self._check_beginning(bytes(self._held))
+        except BadMessageError as error:
+            self._refuse_message(error)
+
+    def _check_beginning(self, part: bytes) -> None:
+        """One empty line before a request is let pass (RFC 9112, 2.2)."""
+        part = part.removeprefix(b"\r\n")
+        if part and part != b"\r":
+            self._server.heads.check_beginning(part)
+
+    def _begin(self, head: RequestHead, data: bytes, at: int) -> None:
+        server = self._server
+        self._held = None
+        self._busy = True
+        self._head_due = False
+        self._timer.disarm()
+        self._served += 1
+        self.speaks_chunks = head.line.minor == 1
+        self._is_last = not head.keep_alive or self._served >= server.options.max_requests
+        length = head.length
+        rest = len(data) - at
+        if not head.chunked and rest >= length:
+            self._whole = data[at : at + length]
+            if rest > length:
+                self._keep(data[at + length :])
+        else:
+            self._asks = head.expects_continue
+            self._body = IncomingBody(None if head.chunked else length, server.options, server.budget)
+            if rest:
+                self._feed(self._body, data[at:])
+        line = head.line
+        client = self._peer
+        if not server.trusted.nobody:
+            client = server.trusted.client(
+                client, [value for name, value in head.headers if name == b"x-forwarded-for"]
+            )
+        self._request = Request(line.method, line.path, head.headers, client, self._read_body, line.target, head.index)
+        self._reply = ClientReply(self, head_only=line.method == "HEAD")
+        if self.task is None:
+            self.task = server.loop.create_task(self._work())
+        elif self._idle_waiter is not None and not self._idle_waiter.done():
+            self._idle_waiter.set_result(None)
+
+    async def _work(self) -> None:
+        """Handle requests until the connection ends."""
+        server = self._server
+        try:
+            while self._request is not None and self._reply is not None:
+                request, reply = self._request, self._reply
+                self._request = None
+                if request.path in server.operations_paths:
+                    await server.operate(request, reply)
+                else:
+                    await server.handler(request, reply)
+                self._finish(reply)
+                if self._deaf or self._closed:
+                    return
+                if self._request is None:
+                    self._idle_waiter = server.loop.create_future()
+                    await self._idle_waiter
+        except Exception:
+            # The boundary of one connection: it fails alone, with a trace in the log.
+            log.exception("connection_failed")
+        finally:
+            self.task = None
+            self._pay_back()
+            if self._busy and not self._closed:
+                self._transport.abort()
+
+    def _finish(self, reply: ClientReply) -> None:
+        """The request is handled: on to the next one, if the connection can carry one."""
+        reply.finish()
+        unread = self.body_is_unread
+        if self._paid or self._body is not None:
+            self._pay_back()
+        self._busy = False
+        self._reply = self._whole = self._body = None
+        if self._closed:
+            return
+        if not reply.ended:
+            # The end of the answer never came: a closed connection is the only honest thing to say now.
+            self._transport.abort()
+            self._deaf = True
+        elif reply.close or self._server.closing:
+            self.close(linger=unread or bool(self._ahead))
+        else:
+            self._timer.arm(self._server.options.keep_alive_s)
+            if self._reading_paused:
+                self._resume_reading()
+            if self._ahead:
+                ahead, self._ahead = self._ahead, b""
+                self._read_head(ahead)
+
+    # Bodies
+
+    @property
+    def body_is_unread(self) -> bool:
+        """Whether more of the present request is to come."""
+        return self._body is not None and not self._body.complete
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the present answer is the last one."""
+        return self._is_last or self._server.closing or self.body_is_unread
+
+    async def _read_body(self) -> bytes:
+        if self._body is not None:
+            return await self._body.read(self._ask_for_body)
+        whole = self._whole
+        if whole is None:
+            raise ClientGoneError
+        if whole and not self._paid:
+            server = self._server
+            if len(whole) > server.options.max_body_bytes:
+                raise errors.body_too_large(server.options.max_body_bytes)
+            if not server.budget.take(len(whole)):
+                raise bodies_full()
+            self._paid = len(whole)
+        return whole
+
+    def _ask_for_body(self) -> None:
+        if self._asks and not self._closed:
+            self._asks = False
+            self._transport.write(_CONTINUE)
+        self._resume_reading()
+
+    def _feed(self, body: IncomingBody, data: bytes) -> None:
+        try:
+            rest = body.feed(data)
+        except BadMessageError as error:
+            self._server.note_refusal(error)
+            self._deaf = True
+            body.break_off(as_api_error(error))
+            return
+        if rest:
+            self._keep(rest)
+        elif not body.complete and not body.wanted and body.size > MAX_UNREAD_BODY_BYTES:
+            self._pause_reading()
+
+    def _pay_back(self) -> None:
+        body, self._body = self._body, None
+        budget = self._server.budget
+        budget.give_back(self._paid + (body.held if body is not None else 0))
+        self._paid = 0
+
+    def _keep(self, data: bytes) -> None:
+        """Sent ahead of the answer: it waits."""
+        self._ahead += data
+        if len(self._ahead) > MAX_PIPELINED_BYTES:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._closed:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._closed:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # Answers
+
+    @property
+    def date_line(self) -> bytes:
+        return self._server.date_line
+
+    def write(self, data: bytes) -> None:
+        """Raises ClientGoneError once the connection is closed."""
+        if self._closed:
+            raise ClientGoneError
+        self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the client has taken enough of what was written.
+
+        Raises:
+            ClientGoneError: it left, or took nothing for too long.
+        """
+        self._drain_waiter = self._server.loop.create_future()
+        try:
+            async with asyncio.timeout(self._server.options.stall_timeout_s):
+                await self._drain_waiter
+        except TimeoutError as error:
+            self._transport.abort()
+            raise ClientGoneError from error
+        finally:
+            self._drain_waiter = None
+        if self._closed:
+            raise ClientGoneError
+
+    # Ends
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._busy
+
+    def close(self, *, linger: bool = False) -> None:
+        """Close when what was written has left. With `linger`, what the client still sends is read and dropped for a
+        while, so that the answer is not lost to a reset."""
+        if self._closed or self._lingering:
+            return
+        self._deaf = self._lingering = True
+        self._timer.arm(LINGER_S)
+        self._resume_reading()
+        if linger and self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if not self._closed:
+            self._transport.abort()
+
+    def _client_left(self) -> None:
+        if self._body is not None:
+            self._body.break_off(ClientGoneError())
+        if self._reply is not None:
+            self._reply.hang_up()
+
+    def _discard(self, size: int) -> None:
+        self._lingered += size
+        if self._lingered > LINGER_BYTES:
+            self._transport.abort()
+
+    def _refuse_message(self, error: BadMessageError) -> None:
+        self._server.note_refusal(error)
+        self._refuse(as_api_error(error))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer what no handler gets to see, and close."""
+        self._held = None
+        self._transport.write(refusal(error, self.date_line))
+        self.close(linger=True)
+
+    def _on_timer(self) -> None:
+        if self._lingering:
+            self._transport.abort()
+        elif self._head_due:
+            self._refuse_message(BadMessageError("slow", "The head of the request did not arrive in time.", 408))
+        elif not self._busy:
+            self.close()

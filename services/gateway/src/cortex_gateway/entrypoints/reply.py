@@ -1,0 +1,142 @@
+"""The way back to one client: heads and bodies framed, backpressure, and what to do when the client leaves."""
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from cortex_gateway.ports import ClientGoneError, Headers
+
+if TYPE_CHECKING:
+    from cortex_gateway.entrypoints.connection import ClientConnection
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, text) for status, text in _PHRASES.items()}
+_CHUNKED = b"transfer-encoding: chunked\r\n"
+_CLOSE = b"connection: close\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class UnframedReplyError(Exception):
+    """A handler promised another length than it sent, or a header with a line break: a defect, not a condition."""
+
+
+class ClientReply:
+    """`ports.Reply` on a connection. The head leaves together with the first bytes of the body."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_head",
+        "_head_only",
+        "_left",
+        "_task",
+        "close",
+        "ended",
+        "gone",
+        "started",
+    )
+
+    def __init__(self, connection: "ClientConnection", *, head_only: bool) -> None:
+        self._connection = connection
+        self._head_only = head_only
+        self._head = b""
+        self._chunked = False
+        self._left: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.close = False
+        self.started = False
+        self.ended = False
+        self.gone = False
+
+    def watch(self) -> None:
+        self._task = self._connection.task
+        if self.gone and self._task is not None:
+            self._task.cancel()
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        connection = self._connection
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        length: bytes | None = None
+        close = connection.must_close
+        for name, value in headers:
+            if name == b"content-length":
+                length = value
+            elif name == b"connection":
+                close = close or value.lower() == b"close"
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        expected = len(lines)
+        bodyless = self._head_only or status in (204, 304)
+        if length is not None:
+            self._left = 0 if bodyless else int(length)
+        elif bodyless:
+            self._left = 0
+        elif connection.speaks_chunks:
+            self._chunked = True
+            lines.append(_CHUNKED)
+            expected += 1
+        else:
+            close = True
+        if close:
+            lines.append(_CLOSE)
+            expected += 1
+        self._head_only = bodyless
+        self.close = close
+        lines.append(connection.date_line)
+        head = b"".join(lines)
+        if head.count(b"\n") != expected + 1 or head.count(b"\r") != expected + 1:
+            raise UnframedReplyError("a header of the answer holds a line break")
+        self._head = head
+
+    async def send(self, chunk: bytes, *, more: bool) -> None:
+        if self.gone:
+            raise ClientGoneError
+        if self.ended:
+            raise UnframedReplyError("the answer had ended")
+        chunk = self._framed(chunk, more=more)
+        if not more:
+            self.ended = True
+        connection = self._connection
+        if self._head:
+            chunk = self._head + b"\r\n" + chunk
+            self._head = b""
+        if chunk:
+            connection.write(chunk)
+            if connection.write_paused:
+                await connection.drained()
+
+    def _framed(self, chunk: bytes, *, more: bool) -> bytes:
+        """`chunk` as it goes over the wire."""
+        if self._head_only:
+            chunk = b""
+        if self._chunked:
+            if chunk:
+                chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            return chunk if more else chunk + _LAST_CHUNK
+        if self._left is not None:
+            self._count(len(chunk), more=more)
+        return chunk
+
+    def _count(self, size: int, *, more: bool) -> None:
+        """Hold the answer to the length it stated."""
+        left = (self._left or 0) - size
+        if left < 0 or (left and not more):
+            raise UnframedReplyError("the answer is not as long as it says")
+        self._left = left
+
+    def hang_up(self) -> None:
+        """The client has left: cancel the task that watches."""
+        if not self.gone:
+            self.gone = True
+            if self._task is not None and not self.ended:
+                self._task.cancel()
+
+    def finish(self) -> None:
+        """The request is handled; whatever the client does now is of no interest."""
+        self._task = None
+
+
+def phrase(status: int) -> bytes:
+    """What a status is called."""
+    return _PHRASES.get(status, b"")

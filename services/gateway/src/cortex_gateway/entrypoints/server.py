@@ -1,0 +1,135 @@
+"""The gateway's HTTP/1.1 server (docs/adr/0010): one coroutine per request, nothing between it and the pipeline."""
+
+import asyncio
+import resource
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+
+from cortex_gateway import metrics
+from cortex_gateway.entrypoints.connection import ClientConnection
+from cortex_gateway.entrypoints.operations import OPERATIONS, AsgiApp, run_asgi
+from cortex_gateway.entrypoints.options import BodyBudget, ServerOptions, TrustedProxies
+from cortex_gateway.ports import Reply, Request
+from cortex_gateway.wire.fields import BadMessageError
+from cortex_gateway.wire.requests import RequestHeads
+from cortex_kit.logging import get_logger
+
+log = get_logger()
+
+Handler = Callable[[Request, Reply], Awaitable[None]]
+BACKLOG = 4096
+TLS_HANDSHAKE_S = 10.0
+
+
+class HttpServer:
+    """`cortex_kit.runner.HttpServer`.
+
+    Args:
+        handler: answers every request but those for `operations`; never raises, save when cancelled.
+        operations: ASGI application of the paths in `operations_paths`.
+        tls: speaks TLS when given.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        operations: AsgiApp,
+        options: ServerOptions,
+        *,
+        tls: ssl.SSLContext | None = None,
+        operations_paths: frozenset[str] = OPERATIONS,
+    ) -> None:
+        self.handler = handler
+        self.operations_paths = operations_paths
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+        self.heads = RequestHeads(options.max_headers)
+        self.budget = BodyBudget(options.max_bodies_bytes)
+        self.trusted = TrustedProxies(options.trusted_proxies)
+        self.closing = False
+        self.date_line = b""
+        self._operations = operations
+        self._tls = tls
+        self._connections: set[ClientConnection] = set()
+        self._listener: asyncio.AbstractServer | None = None
+        self._stop = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve until `stop` was called, then until what is in flight has ended."""
+        _raise_file_limit()
+        self._tick()
+        self._listener = await self.loop.create_server(
+            self._connect,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=TLS_HANDSHAKE_S if self._tls is not None else None,
+        )
+        try:
+            await self._stop.wait()
+            self.drain()
+            await self._empty.wait()
+        finally:
+            self.drain()
+            for connection in list(self._connections):
+                connection.abort()
+            await asyncio.sleep(0)
+
+    def drain(self) -> None:
+        """Take no more connections, close those that are idle, and end the others with their present answer."""
+        self.closing = True
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.close()
+
+    def stop(self) -> None:
+        """Make `serve` return once nothing is in flight."""
+        self._stop.set()
+
+    # What connections need
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Register a connection; False when there are too many."""
+        allowed = len(self._connections) < self.options.max_connections and not self.closing
+        self._connections.add(connection)
+        self._empty.clear()
+        metrics.CONNECTIONS.set(len(self._connections))
+        return allowed
+
+    def forget(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        metrics.CONNECTIONS.set(len(self._connections))
+        if not self._connections:
+            self._empty.set()
+
+    def note_refusal(self, error: BadMessageError) -> None:
+        metrics.BAD_MESSAGES.labels(error.reason).inc()
+
+    async def operate(self, request: Request, reply: Reply) -> None:
+        """Answer an operations request."""
+        await run_asgi(self._operations, request, reply)
+
+    def _connect(self) -> ClientConnection:
+        return ClientConnection(self)
+
+    def _tick(self) -> None:
+        """The date, once a second."""
+        self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        if not self._stop.is_set():
+            self.loop.call_later(1.0, self._tick)
+
+
+def _raise_file_limit() -> None:
+    """As many connections as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            log.info("file_limit_kept", soft=soft, error=str(error))

@@ -1,0 +1,88 @@
+"""Header lines of HTTP/1.1, read by one strict grammar. What it does not know is refused, never repaired."""
+
+import re
+from typing import Literal
+
+Headers = list[tuple[bytes, bytes]]
+
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_LINE = re.compile(
+    rb"(" + _NAME + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
+)
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_TOKENS = re.compile(rb"[ \t]*,[ \t]*")
+
+LONGEST_KNOWN = 160
+MOST_KNOWN = 4096
+_NEVER_KNOWN = (b"authorization", b"cookie", b"content-length", b"x-api-key", b"x-request-id", b"traceparent")
+
+Reason = Literal[
+    "request_line", "target", "version", "header", "framing", "host", "expect", "too_large", "slow", "upgrade"
+]
+
+
+class BadMessageError(Exception):
+    """A message that must not be acted on. `reason` comes from a bounded set, `status` is what its sender is told."""
+
+    def __init__(self, reason: Reason, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.status = status
+
+
+class FieldLines:
+    """Reads header lines. A line that was read before (clients repeat nearly all of theirs) costs one lookup.
+
+    What is remembered is bounded, and never holds a line that names a secret.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def read(self, lines: list[bytes]) -> Headers:
+        """Names in lower case, values without the white space around them, in the order sent.
+
+        Raises:
+            BadMessageError: a line is no `name: value`, is folded, or holds a character that no header may have.
+        """
+        known = self._known.get
+        headers: Headers = []
+        add = headers.append
+        for line in lines:
+            add(known(line) or self._read_line(line))
+        return headers
+
+    def _read_line(self, line: bytes) -> tuple[bytes, bytes]:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise BadMessageError("header", "A header line is malformed.")
+        field = (match[1].lower(), match[2])
+        if len(line) <= LONGEST_KNOWN and field[0] not in _NEVER_KNOWN:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[line] = field
+        return field
+
+
+def read_length(value: bytes) -> int:
+    """A Content-Length. Raises BadMessageError for anything but digits."""
+    if _LENGTH.fullmatch(value) is None:
+        raise BadMessageError("framing", "Content-Length is not a number.")
+    return int(value)
+
+
+def is_chunked(value: bytes) -> bool:
+    """True for the only transfer coding spoken here."""
+    return value.lower() == b"chunked"
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """Members of a comma-separated list, in lower case."""
+    return _TOKENS.split(value.lower())
+
+
+def occurrences(headers: Headers, name: bytes) -> int:
+    """How often a header was sent."""
+    return sum(1 for key, _ in headers if key == name)
