@@ -1,21 +1,24 @@
 """One request for an engine: decode, find a replica, pass the answer on, settle."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 
 from cortex_contracts.enums import UsageOutcome
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, require_scope
 from cortex_gateway.domain.errors import ApiError
-from cortex_gateway.domain.levelling import check_request, prepare_body
-from cortex_gateway.domain.requests import ApiRoute, RequestFields, check_task, decode_request
+from cortex_gateway.domain.levelling.ask import Answering, Ask, engine_body, read_ask
+from cortex_gateway.domain.levelling.engine_errors import TokensOverContextError
+from cortex_gateway.domain.levelling.tokens import MESSAGES_PATH, needs_template, read_rendered, template_body
+from cortex_gateway.domain.requests import ApiRoute, check_task
 from cortex_gateway.domain.routing import Route, Target
 from cortex_gateway.domain.usage import Tokens
-from cortex_gateway.forwarding import Call, Dispatcher
+from cortex_gateway.forwarding import Answer, Call, Dispatcher
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import ClientGoneError, Reply, Request, UpstreamRequest
 from cortex_gateway.projection import Projection
-from cortex_gateway.relay import Delivery, Relay, new_leveller
+from cortex_gateway.relay import Delivery, Relay
 from cortex_gateway.settlement import Bookkeeper, Exchange
 from cortex_kit.clock import Clock
 
@@ -39,29 +42,38 @@ class InferenceHandler:
     """Takes requests whose sender is known through to their settlement."""
 
     def __init__(
-        self, projection: Projection, dispatcher: Dispatcher, relay: Relay, books: Bookkeeper, clock: Clock
+        self,
+        projection: Projection,
+        dispatcher: Dispatcher,
+        relay: Relay,
+        books: Bookkeeper,
+        clock: Clock,
+        *,
+        default_max_tokens: int = 0,
     ) -> None:
         self._projection = projection
         self._dispatcher = dispatcher
         self._relay = relay
         self._books = books
         self._clock = clock
+        self._default_max_tokens = default_max_tokens
 
     async def run(self, inference: Inference) -> int:
-        require_scope(inference.key, inference.api.scope)
+        if inference.api.scope:
+            require_scope(inference.key, inference.api.scope)
         body = await inference.request.read_body()
         inference.reply.watch()
-        fields = decode_request(body)
-        exchange = self._new_exchange(inference, fields)
+        ask = read_ask(inference.api, body, self._default_max_tokens)
+        exchange = self._new_exchange(inference, ask)
         call = Call(
-            model=fields.model,
-            stream=bool(fields.stream) and inference.api.streams,
+            model=ask.fields.model,
+            stream=ask.stream or ask.several,
             request_id=inference.request_id,
             metrics=inference.metrics,
-            prepare=lambda route, target: _prepare(route, target, inference, fields, body),
+            prepare=lambda route, target: _prepare(route, target, inference, ask),
         )
         try:
-            return await self._forward(inference, exchange, call, fields)
+            return await self._forward(inference, exchange, call, ask)
         except ApiError as error:
             outcome = UsageOutcome.UPSTREAM_ERROR if error.status >= 500 else UsageOutcome.REJECTED
             _note(exchange, call)
@@ -73,55 +85,97 @@ class InferenceHandler:
             self._books.settle_interrupted(exchange, CLIENT_CLOSED, UsageOutcome.CLIENT_DISCONNECTED, tokens)
             raise
 
-    async def _forward(self, inference: Inference, exchange: Exchange, call: Call, fields: RequestFields) -> int:
-        route = self._projection.table.find(fields.model)
+    async def _forward(self, inference: Inference, exchange: Exchange, call: Call, ask: Ask) -> int:
+        name = ask.fields.model
+        route = self._projection.table.find(name)
         if route is None:
-            raise errors.model_not_found(fields.model)
+            raise errors.model_not_found(name)
         exchange.route = route
         if not inference.key.may_use(route.names):
-            raise errors.model_not_allowed(fields.model)
-        check_task(inference.api, fields.model, route.task)
-        answer = await self._dispatcher.open(call)
+            raise errors.model_not_allowed(name)
+        check_task(inference.api, name, route.task)
+        if ask.tokenize is not None and needs_template(route.engine_type, ask.tokenize):
+            ask.rendered = await self._render(call, ask)
+        answer = await self._open(call, ask)
         try:
             _note(exchange, call)
             delivery = Delivery(
                 exchange, answer, inference.reply, [(b"x-request-id", inference.request_id.encode())], call.metrics
             )
-            if answer.is_stream:
-                leveller = new_leveller(fields, answer.target.engine_type, inference.api.path)
-                await self._relay.stream(delivery, leveller)
+            answering = _answering(call.route or route, answer, inference, ask)
+            if answer.is_stream and ask.stream:
+                await self._relay.stream(delivery, answering.leveller())
+            elif answer.is_stream:
+                await self._relay.gather(delivery, answering)
             else:
-                await self._relay.whole(delivery)
+                await self._relay.whole(delivery, answering)
         finally:
             answer.close()
         return 200
 
-    def _new_exchange(self, inference: Inference, fields: RequestFields) -> Exchange:
+    async def _open(self, call: Call, ask: Ask) -> Answer:
+        """An answer to begin. An engine that cannot make so many tokens is asked for as many as it can."""
+        try:
+            return await self._dispatcher.open(call)
+        except TokensOverContextError as error:
+            if ask.most is not None:
+                raise
+            ask.most = error.most
+        return await self._dispatcher.open(call)
+
+    async def _render(self, call: Call, ask: Ask) -> str:
+        """A chat as the text that its model would see, by the engine itself."""
+        rendering = dataclasses.replace(call, prepare=lambda route, target: _prepare_rendering(route, call, ask))
+        answer = await self._dispatcher.open(rendering)
+        try:
+            return await self._relay.read(answer, read_rendered)
+        finally:
+            answer.close()
+
+    def _new_exchange(self, inference: Inference, ask: Ask) -> Exchange:
         return Exchange(
             request_id=inference.own_id,
             correlation_id=inference.request_id,
             api=inference.api,
             key=inference.key,
-            model=fields.model[:256],
-            stream=bool(fields.stream) and inference.api.streams,
+            model=ask.fields.model[:256],
+            stream=ask.stream,
             started_at=self._clock.now(),
             started=self._clock.monotonic(),
         )
 
 
-def _prepare(route: Route, target: Target, inference: Inference, fields: RequestFields, body: bytes) -> UpstreamRequest:
+def _prepare(route: Route, target: Target, inference: Inference, ask: Ask) -> UpstreamRequest:
     """The engine's form of the request; raises ApiError when this engine cannot do what it asks."""
-    check_request(route.engine_type, fields)
-    streaming = bool(fields.stream) and inference.api.streams
     model = route.model
-    own_name = fields.model if fields.model in route.adapters else model.served_model_name
-    served_name = target.served_name or own_name
     return UpstreamRequest(
         path=inference.api.upstream_path,
-        body=prepare_body(body, fields, served_name, route.defaults, streaming=streaming),
+        body=engine_body(ask, route.capabilities, _name_at(route, target, ask), route.defaults),
         first_byte_timeout_s=model.request_timeout_s,
         idle_timeout_s=model.stream_timeout_s,
         extra_head=b"x-request-id: " + inference.request_id.encode() + b"\r\n",
+    )
+
+
+def _name_at(route: Route, target: Target, ask: Ask) -> str:
+    """What the engine calls the model."""
+    asked = ask.fields.model
+    return target.served_name or (asked if asked in route.adapters else route.model.served_model_name)
+
+
+def _answering(route: Route, answer: Answer, inference: Inference, ask: Ask) -> Answering:
+    name = _name_at(route, answer.target, ask)
+    own = ask.fields.model in route.names
+    return Answering(ask, route.capabilities, name, own, inference.request_id)
+
+
+def _prepare_rendering(route: Route, call: Call, ask: Ask) -> UpstreamRequest:
+    return UpstreamRequest(
+        path=MESSAGES_PATH,
+        body=template_body(ask.body),
+        first_byte_timeout_s=route.model.request_timeout_s,
+        idle_timeout_s=route.model.stream_timeout_s,
+        extra_head=b"x-request-id: " + call.request_id.encode() + b"\r\n",
     )
 
 

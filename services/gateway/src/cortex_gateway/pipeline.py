@@ -11,10 +11,12 @@ from cortex_contracts.enums import DesiredState, Lifecycle
 from cortex_gateway import metrics
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, authenticate
+from cortex_gateway.domain.dialects import dialect_of, error_body
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.requests import API_ROUTES
 from cortex_gateway.inference import CLIENT_CLOSED, Inference, InferenceHandler
 from cortex_gateway.metrics import RouteMetrics
+from cortex_gateway.passthrough import PREFIX, Passthrough
 from cortex_gateway.ports import ClientGoneError, Reply, Request
 from cortex_gateway.projection import Projection
 from cortex_gateway.settlement import Bookkeeper
@@ -25,6 +27,8 @@ from cortex_kit.logging import get_logger
 log = get_logger()
 
 MODELS_PATH = "/v1/models"
+RESPONSES_PATH = "/v1/responses/"
+_KNOWN = ("/v1/", PREFIX)
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -36,6 +40,7 @@ class Parts:
     inference: InferenceHandler
     books: Bookkeeper
     clock: Clock
+    passthrough: Passthrough
 
 
 class Gateway:
@@ -46,7 +51,8 @@ class Gateway:
         self._inference = parts.inference
         self._books = parts.books
         self._clock = parts.clock
-        self._metrics = {path: RouteMetrics(path) for path in (*API_ROUTES, MODELS_PATH)}
+        self._passthrough = parts.passthrough
+        self._metrics = {path: RouteMetrics(path) for path in (*API_ROUTES, MODELS_PATH, PREFIX)}
         self._other = RouteMetrics("other")
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -64,7 +70,7 @@ class Gateway:
         try:
             status = await self._answer(request, reply, own_id, request_id)
         except ApiError as error:
-            status = await self._refuse(reply, error, request_id)
+            status = await self._refuse(request, reply, error, request_id)
         except ClientGoneError:
             status = CLIENT_CLOSED
         except asyncio.CancelledError:
@@ -77,7 +83,7 @@ class Gateway:
         except Exception:
             # The boundary of one request: it fails alone, with a trace in the log.
             log.exception("request_failed", request_id=request_id, path=request.path)
-            status = await self._refuse(reply, errors.internal_error(), request_id)
+            status = await self._refuse(request, reply, errors.internal_error(), request_id)
         finally:
             self._leave()
             if status == CLIENT_CLOSED:
@@ -105,20 +111,20 @@ class Gateway:
     def _metrics_of(self, path: str) -> RouteMetrics:
         if path.startswith(MODELS_PATH):
             return self._metrics[MODELS_PATH]
+        if path.startswith(PREFIX):
+            return self._metrics[PREFIX]
         return self._metrics.get(path, self._other)
 
     async def _answer(self, request: Request, reply: Reply, own_id: str, request_id: str) -> int:
         if self.draining:
             raise errors.draining()
         path = request.path
-        if not path.startswith("/v1/"):
+        api = API_ROUTES.get(path)
+        if api is None and not path.startswith(_KNOWN):
             raise errors.unknown_url(request.method, path)
         if not self._projection.synced:
             raise errors.not_synced()
-        key = authenticate(
-            self._projection.keys, request.header(b"authorization"), self._clock.now(), request.client_ip
-        )
-        api = API_ROUTES.get(path)
+        key = authenticate(self._projection.keys, credentials(request), self._clock.now(), request.client_ip)
         if api is not None:
             if request.method != "POST":
                 raise errors.method_not_allowed(request.method, path, "POST")
@@ -129,6 +135,10 @@ class Gateway:
             if request.method != "GET":
                 raise errors.method_not_allowed(request.method, path, "GET")
             return await self._models(key, path, reply, request_id)
+        if path.startswith(PREFIX):
+            return await self._passthrough.run(request, reply, key, request_id)
+        if path.startswith(RESPONSES_PATH):
+            raise errors.response_not_stored(path[len(RESPONSES_PATH) :].partition("/")[0])
         raise errors.unknown_url(request.method, path)
 
     async def _models(self, key: ApiKey, path: str, reply: Reply, request_id: str) -> int:
@@ -148,11 +158,11 @@ class Gateway:
         await _send_json(reply, 200, _describe(name, route.model), request_id)
         return 200
 
-    async def _refuse(self, reply: Reply, error: ApiError, request_id: str) -> int:
+    async def _refuse(self, request: Request, reply: Reply, error: ApiError, request_id: str) -> int:
         """Answer with an error; when the answer has begun there is nothing left to say."""
         if reply.started:
             return error.status
-        body = error.body()
+        body = error_body(error, dialect_of(request.path), request_id)
         headers = [
             *error.headers(),
             (b"content-length", str(len(body)).encode()),
@@ -172,6 +182,14 @@ def client_request_id(request: Request) -> str | None:
     """The client's own request id when it is short and harmless. Never used as the id of a record."""
     given = request.header(b"x-request-id")
     return given.decode() if given is not None and _SANE_REQUEST_ID.fullmatch(given) else None
+
+
+def credentials(request: Request) -> bytes | None:
+    """What the client shows: Authorization, or the header of Anthropic's clients."""
+    given = request.header(b"authorization")
+    if given is None and (key := request.header(b"x-api-key")) is not None:
+        return b"Bearer " + key
+    return given
 
 
 def _is_offered(model: ModelDocumentV1) -> bool:

@@ -1,15 +1,19 @@
 """Passing an answer on to the client while its usage is read, and settling before its end is sent."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from cortex_contracts.enums import EngineType, UsageOutcome
+import msgspec
+
+from cortex_contracts.enums import UsageOutcome
 from cortex_gateway import metrics
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.errors import ApiError
-from cortex_gateway.domain.requests import RequestFields, prompt_count
-from cortex_gateway.domain.streams import StreamGarbageError, StreamLeveller
-from cortex_gateway.domain.usage import Tokens, estimate_tokens, read_usage
+from cortex_gateway.domain.levelling.ask import Answering
+from cortex_gateway.domain.streams import Leveller, StreamGarbageError
+from cortex_gateway.domain.usage import Tokens, estimate_tokens
 from cortex_gateway.forwarding import Answer
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import ClientGoneError, Failure, Headers, Reply, UpstreamError, UpstreamResponse
@@ -23,6 +27,7 @@ _STREAM_HEADERS: Headers = [
     (b"x-accel-buffering", b"no"),
 ]
 _JSON = b"application/json"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,11 @@ class Relay:
         self._clock = clock
         self._max_response_bytes = max_response_bytes
 
-    async def whole(self, delivery: Delivery) -> None:
+    async def whole(self, delivery: Delivery, answering: Answering) -> None:
         """Pass on an answer that is one JSON document.
 
         Raises:
-            ApiError: the engine broke off; nothing was sent to the client.
+            ApiError: the engine broke off or answered garbage; nothing was sent to the client.
         """
         exchange, response = delivery.exchange, delivery.answer.response
         try:
@@ -59,16 +64,69 @@ class Relay:
             self._books.settle_interrupted(exchange, 499, UsageOutcome.CLIENT_DISCONNECTED, Tokens(estimated=True))
             raise
         exchange.first_byte = self._clock.monotonic()
-        tokens = read_usage(body) or Tokens(prompt=estimate_tokens(exchange.sent_body or b""), estimated=True)
-        self._books.settle(exchange, 200, UsageOutcome.COMPLETED, tokens)
+        body, usage = _use(answering.whole, body)
         content_type = response.header(b"content-type") or _JSON
+        await self._send_whole(delivery, body, usage, content_type)
+
+    async def gather(self, delivery: Delivery, answering: Answering) -> None:
+        """Make one document of a stream, so that the usage of all its choices is known.
+
+        Raises:
+            ApiError: the engine broke off or failed; nothing was sent to the client.
+        """
+        leveller, gathering = answering.gathering()
+        try:
+            await self._take(delivery.answer, leveller)
+        except asyncio.CancelledError:
+            self._interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
+            raise
+        if leveller.error is not None:
+            self._interrupted(delivery.exchange, leveller, UsageOutcome.UPSTREAM_ERROR)
+            raise leveller.error
+        delivery.exchange.first_byte = self._clock.monotonic()
+        body, _ = _use(answering.whole, gathering.document(leveller.usage or Tokens()))
+        await self._send_whole(delivery, body, leveller.usage, _JSON)
+
+    async def read(self, answer: Answer, use: Callable[[bytes], T]) -> T:
+        """What `use` makes of a whole answer that is not for the client. Raises ApiError."""
+        try:
+            body = answer.first + await answer.response.read_all(self._max_response_bytes)
+        except UpstreamError as error:
+            raise _as_api_error(error) from error
+        return _use(use, body)
+
+    async def _take(self, answer: Answer, leveller: Leveller) -> None:
+        """Feed a stream to its end, at most as many bytes as an answer may have."""
+        chunk, size = answer.first, 0
+        try:
+            while chunk and not leveller.done:
+                size += len(chunk)
+                if size > self._max_response_bytes:
+                    raise StreamGarbageError(f"it is larger than {self._max_response_bytes} bytes")
+                leveller.feed(chunk)
+                if not leveller.done:
+                    chunk = await answer.response.read()
+            if not leveller.done:
+                leveller.fail(errors.engine_lost())
+        except UpstreamError as error:
+            leveller.fail(_as_api_error(error))
+        except StreamGarbageError as error:
+            leveller.fail(errors.engine_answer_unusable(str(error)))
+        if leveller.error is None:
+            await _read_to_end(answer.response)
+
+    async def _send_whole(self, delivery: Delivery, body: bytes, usage: Tokens | None, content_type: bytes) -> None:
+        """Settle, then answer."""
+        exchange = delivery.exchange
+        tokens = usage or Tokens(prompt=estimate_tokens(exchange.sent_body or b""), estimated=True)
+        self._books.settle(exchange, 200, UsageOutcome.COMPLETED, tokens)
         length = str(len(body)).encode()
         await delivery.reply.start(
             200, [(b"content-type", content_type), (b"content-length", length), *delivery.headers]
         )
         await delivery.reply.send(body, more=False)
 
-    async def stream(self, delivery: Delivery, leveller: StreamLeveller) -> None:
+    async def stream(self, delivery: Delivery, leveller: Leveller) -> None:
         """Pass on an event stream, chunk by chunk as it comes.
 
         Raises:
@@ -91,7 +149,7 @@ class Relay:
         else:
             await _read_to_end(response)
 
-    async def _pump(self, delivery: Delivery, leveller: StreamLeveller) -> bytes:
+    async def _pump(self, delivery: Delivery, leveller: Leveller) -> bytes:
         """Forward until the end marker or a failure; returns the bytes that go out with the tail."""
         response, reply = delivery.answer.response, delivery.reply
         chunk = delivery.answer.first
@@ -121,34 +179,24 @@ class Relay:
         delivery.metrics.ttft.observe(exchange.first_byte - exchange.started)
         await delivery.reply.start(200, [*_STREAM_HEADERS, *delivery.headers])
 
-    def _settle_stream(self, exchange: Exchange, leveller: StreamLeveller) -> None:
+    def _settle_stream(self, exchange: Exchange, leveller: Leveller) -> None:
         if leveller.error is not None or leveller.usage is None:
             outcome = UsageOutcome.COMPLETED if leveller.error is None else UsageOutcome.UPSTREAM_ERROR
             self._interrupted(exchange, leveller, outcome)
         else:
             self._books.settle(exchange, 200, UsageOutcome.COMPLETED, leveller.usage)
 
-    def _interrupted(self, exchange: Exchange, leveller: StreamLeveller, outcome: UsageOutcome) -> None:
-        tokens = leveller.usage or Tokens(completion=_forwarded_tokens(exchange, leveller), estimated=True)
+    def _interrupted(self, exchange: Exchange, leveller: Leveller, outcome: UsageOutcome) -> None:
+        tokens = leveller.usage or Tokens(completion=leveller.sent_tokens, estimated=True)
         self._books.settle_interrupted(exchange, 200, outcome, tokens)
 
 
-def new_leveller(fields: RequestFields, engine_type: EngineType, path: str) -> StreamLeveller:
-    """The leveller that a request needs."""
-    choices = fields.n or 1
-    several = choices > 1 or prompt_count(fields) > 1
-    completions = path == "/v1/completions"
-    return StreamLeveller(
-        wants_usage=fields.wants_usage,
-        collect=engine_type is EngineType.LLAMACPP and (several or completions),
-        choices_per_prompt=choices,
-        per_prompt=completions,
-    )
-
-
-def _forwarded_tokens(exchange: Exchange, leveller: StreamLeveller) -> int:
-    """Engines send one token per event; a chat begins with one event that only names the role."""
-    return max(0, leveller.events - (1 if exchange.api.scope == "chat" else 0))
+def _use(use: Callable[[bytes], T], body: bytes) -> T:
+    """Raises ApiError when the answer has not the form that it must have."""
+    try:
+        return use(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.engine_answer_unusable(str(error)) from error
 
 
 def _as_api_error(error: UpstreamError) -> ApiError:

@@ -6,13 +6,16 @@ import pytest
 from cortex_contracts.enums import EngineType, Task
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.errors import ApiError
-from cortex_gateway.domain.levelling import check_request, map_engine_error, map_stream_error, prepare_body
+from cortex_gateway.domain.capabilities import Capabilities
+from cortex_gateway.domain.levelling import map_engine_error, map_stream_error
+from cortex_gateway.domain.levelling.bodies import Changes, prepare_body
+from cortex_gateway.domain.levelling.checks import check_request
 from cortex_gateway.domain.requests import API_ROUTES, check_task, decode_request, prompt_count
 
 
 def prepared(body: bytes, *, served="m", defaults=None, streaming=False) -> bytes:
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in (defaults or {}).items()}
-    return prepare_body(body, decode_request(body), served, raw, streaming=streaming)
+    return prepare_body(body, decode_request(body), Changes(served, raw, ask_usage=streaming))
 
 
 def test_a_body_that_needs_no_change_is_passed_on_as_it_is():
@@ -81,15 +84,15 @@ def test_the_task_must_fit_the_endpoint():
     check_task(API_ROUTES["/v1/embeddings"], "m", Task.EMBED)
     with pytest.raises(ApiError, match="/v1/chat/completions or /v1/completions"):
         check_task(API_ROUTES["/v1/embeddings"], "m", Task.GENERATE)
-    with pytest.raises(ApiError, match="another endpoint"):
+    with pytest.raises(ApiError, match="/v1/rerank"):
         check_task(API_ROUTES["/v1/chat/completions"], "m", Task.RERANK)
 
 
 def test_dimensions_are_refused_where_they_would_be_ignored():
     fields = decode_request(b'{"model":"m","dimensions":64}')
-    check_request(EngineType.VLLM, fields)
-    with pytest.raises(ApiError):
-        check_request(EngineType.LLAMACPP, fields)
+    check_request(fields, Capabilities(EngineType.VLLM))
+    with pytest.raises(ApiError, match=r"llama\.cpp"):
+        check_request(fields, Capabilities(EngineType.LLAMACPP))
 
 
 LLAMA_OVERFLOW = (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex_gateway.domain.streams import DONE_EVENT, StreamLeveller
+from cortex_gateway.domain.streams import DONE_EVENT, StreamLeveller, StreamPlan
 from cortex_gateway.domain.usage import Tokens
 
 
@@ -37,7 +37,7 @@ def run(leveller: StreamLeveller, chunks) -> bytes:
 
 
 def test_plain_chunks_are_the_very_same_object():
-    leveller = StreamLeveller(wants_usage=False)
+    leveller = StreamLeveller(StreamPlan(wants_usage=False))
     assert leveller.feed(TEXT) is TEXT
     assert leveller.feed(ROLE + TEXT) == ROLE + TEXT
     assert leveller.events == 3
@@ -45,7 +45,7 @@ def test_plain_chunks_are_the_very_same_object():
 
 @pytest.mark.parametrize("wants", [True, False])
 def test_the_usage_chunk_is_shown_only_to_who_asked(wants):
-    leveller = StreamLeveller(wants_usage=wants)
+    leveller = StreamLeveller(StreamPlan(wants_usage=wants))
     out = run(leveller, [ROLE, TEXT, FINISH, USAGE, DONE_EVENT])
     assert out == ROLE + TEXT + FINISH + (USAGE if wants else b"") + DONE_EVENT
     assert leveller.usage == Tokens(prompt=31, cached=30, completion=3)
@@ -61,7 +61,7 @@ def test_any_split_of_the_bytes_gives_the_same_stream(sizes, crlf):
         chunks.append(sent[position : position + size])
         position += size
     chunks.append(sent[position:])
-    leveller = StreamLeveller(wants_usage=False)
+    leveller = StreamLeveller(StreamPlan(wants_usage=False))
     assert run(leveller, [chunk for chunk in chunks if chunk]) == b": ping\n\n" + ROLE + TEXT + FINISH + DONE_EVENT
     assert leveller.events == 3
     assert leveller.usage == Tokens(prompt=31, cached=30, completion=3)
@@ -69,7 +69,7 @@ def test_any_split_of_the_bytes_gives_the_same_stream(sizes, crlf):
 
 @pytest.mark.parametrize("wants", [True, False])
 def test_llama_completions_usage_moves_from_the_finish_chunk_to_one_of_its_own(wants):
-    leveller = StreamLeveller(wants_usage=wants, collect=True, choices_per_prompt=2, per_prompt=True)
+    leveller = StreamLeveller(StreamPlan(wants_usage=wants, collect=True, choices_per_prompt=2, per_prompt=True))
     finishes = [
         event(choices=[{"text": "", "index": i}], id="c", usage=usage(p, 2)) for i, p in enumerate([1, 1, 4, 4])
     ]
@@ -85,7 +85,7 @@ def test_llama_completions_usage_moves_from_the_finish_chunk_to_one_of_its_own(w
 
 
 def test_usage_of_several_chat_choices_is_summed_with_the_prompt_once():
-    leveller = StreamLeveller(wants_usage=True, collect=True, choices_per_prompt=2)
+    leveller = StreamLeveller(StreamPlan(wants_usage=True, collect=True, choices_per_prompt=2))
     out = run(leveller, [ROLE, USAGE, TEXT, USAGE, DONE_EVENT])
     assert leveller.usage == Tokens(prompt=31, cached=30, completion=6)
     assert out.count(b'"usage":{') == 1
@@ -93,14 +93,14 @@ def test_usage_of_several_chat_choices_is_summed_with_the_prompt_once():
 
 
 def test_continuous_usage_of_vllm_counts_once():
-    leveller = StreamLeveller(wants_usage=True)
+    leveller = StreamLeveller(StreamPlan(wants_usage=True))
     chunks = [event(choices=[{"index": 0}], usage=usage(9, n)) for n in (1, 2, 3)]
     assert run(leveller, [*chunks, DONE_EVENT]) == b"".join(chunks) + DONE_EVENT
     assert leveller.usage == Tokens(prompt=9, completion=3)
 
 
 def test_an_error_in_the_middle_ends_the_stream_in_one_shape():
-    leveller = StreamLeveller(wants_usage=False)
+    leveller = StreamLeveller(StreamPlan(wants_usage=False))
     broken = b'data: {"error":{"code":500,"message":"boom","type":"server_error"}}\n\n'
     out = run(leveller, [TEXT + broken + TEXT])
     assert out.startswith(TEXT)
@@ -110,12 +110,12 @@ def test_an_error_in_the_middle_ends_the_stream_in_one_shape():
 
 
 def test_null_usage_and_null_error_are_left_alone():
-    leveller = StreamLeveller(wants_usage=False)
+    leveller = StreamLeveller(StreamPlan(wants_usage=False))
     chunk = event(choices=[{"index": 0}], usage=None, error=None)
     assert leveller.feed(chunk) == chunk
     assert leveller.usage is None
 
 
 def test_what_is_no_json_is_passed_on():
-    leveller = StreamLeveller(wants_usage=False)
+    leveller = StreamLeveller(StreamPlan(wants_usage=False))
     assert leveller.feed(b'data: {"usage"\n\n') == b'data: {"usage"\n\n'

@@ -133,6 +133,16 @@ def unknown_url(method: str, path: str) -> ApiError:
     return ApiError(404, "unknown_url", f"Unknown request URL: {method} {path}. See GET /v1/models and the guide.")
 
 
+def response_not_stored(response_id: str) -> ApiError:
+    return ApiError(
+        404,
+        "response_not_stored",
+        f"There is no response '{response_id[:64]}': engines answer responses at once and keep none, so nothing can be "
+        "fetched, deleted or cancelled later.",
+        param="response_id",
+    )
+
+
 def method_not_allowed(method: str, path: str, allowed: str) -> ApiError:
     return ApiError(
         405,

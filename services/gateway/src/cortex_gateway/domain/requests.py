@@ -1,5 +1,6 @@
 """What the gateway reads of a request body: one decode of the few fields that routing and accounting need."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,10 @@ import msgspec
 from cortex_contracts.enums import Task
 from cortex_gateway.domain import errors
 
+NULL = msgspec.Raw(b"null")
+_LARGE = 1024 * 1024
+_MAX_MODEL_WORDS = 10_000
+
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
@@ -15,14 +20,25 @@ class StreamOptions(msgspec.Struct):
 
 
 class RequestFields(msgspec.Struct):
-    """Unknown fields are skipped, not kept: the body itself is forwarded."""
+    """Unknown fields are skipped, not kept: the body itself is forwarded. `Raw` members are looked at by few."""
 
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None
-    prompt: msgspec.Raw = msgspec.Raw(b"null")
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
     dimensions: int | None = None
+    echo: bool | None = None
+    logprobs: bool | int | None = None
+    background: bool | None = None
+    previous_response_id: str | None = None
+    prompt: msgspec.Raw = NULL
+    messages: msgspec.Raw = NULL
+    input: msgspec.Raw = NULL
+    tools: msgspec.Raw = NULL
+    tool_choice: msgspec.Raw = NULL
 
     @property
     def wants_usage(self) -> bool:
@@ -31,11 +47,11 @@ class RequestFields(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One endpoint of the API that is forwarded to an engine."""
+    """One endpoint of the API that is forwarded to an engine. An empty scope means that any key will do."""
 
     path: str
     scope: str
-    task: Task
+    task: Task | None
     upstream_path: str
     streams: bool
 
@@ -46,6 +62,13 @@ API_ROUTES: Mapping[str, ApiRoute] = {
         ApiRoute("/v1/chat/completions", "chat", Task.GENERATE, "/v1/chat/completions", streams=True),
         ApiRoute("/v1/completions", "completions", Task.GENERATE, "/v1/completions", streams=True),
         ApiRoute("/v1/embeddings", "embeddings", Task.EMBED, "/v1/embeddings", streams=False),
+        ApiRoute("/v1/responses", "responses", Task.GENERATE, "/v1/responses", streams=True),
+        ApiRoute("/v1/messages", "messages", Task.GENERATE, "/v1/messages", streams=True),
+        ApiRoute("/v1/messages/count_tokens", "messages", Task.GENERATE, "/v1/messages/count_tokens", streams=False),
+        ApiRoute("/v1/rerank", "rerank", Task.RERANK, "/v1/rerank", streams=False),
+        ApiRoute("/rerank", "rerank", Task.RERANK, "/v1/rerank", streams=False),
+        ApiRoute("/tokenize", "", None, "/tokenize", streams=False),
+        ApiRoute("/detokenize", "", None, "/detokenize", streams=False),
     )
 }
 
@@ -59,11 +82,43 @@ def decode_request(body: bytes) -> RequestFields:
         ApiError: 400 `invalid_json`, or 400 `invalid_value` for a field of the wrong type.
     """
     try:
-        return _decode(body)
+        if not body.isascii():
+            check_utf8(body)
+        fields = _decode(body)
     except msgspec.ValidationError as error:
         raise errors.invalid_value(_param_of(str(error)), f"Invalid request: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.invalid_json(str(error)) from error
+    except RecursionError as error:
+        raise errors.invalid_json("it is nested too deeply") from error
+    if body.count(b'"model"') > 1:
+        _refuse_duplicates(body)
+    return fields
+
+
+def check_utf8(body: bytes) -> None:
+    """Raises UnicodeDecodeError. A large body is looked at in parts: its text would take four times the memory."""
+    if len(body) <= _LARGE:
+        body.decode()
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(body)
+    for start in range(0, len(body), _LARGE):
+        decoder.decode(view[start : start + _LARGE])  # type: ignore[arg-type]  # any buffer will do
+    decoder.decode(b"", final=True)
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    """The gateway judges one `model`; an engine that read another one would walk around that.
+
+    Every `"model"` gets a number, and those that are keys of the outermost object are counted: quick at any size. A
+    body with very many of them is let through: all that read it take the last one, as the gateway does.
+    """
+    parts = body.split(b'"model"', _MAX_MODEL_WORDS)
+    numbered = b"".join(b'%b"model %d"' % (part, number) for number, part in enumerate(parts[:-1])) + parts[-1]
+    members = msgspec.json.decode(numbered, type=dict[str, msgspec.Raw])
+    if sum(name.startswith("model ") and name[6:].isdecimal() for name in members) > 1:
+        raise errors.invalid_value("model", "Invalid request: `model` is given more than once.")
 
 
 def _param_of(detail: str) -> str | None:
@@ -76,16 +131,21 @@ def _param_of(detail: str) -> str | None:
 
 def check_task(route: ApiRoute, model: str, task: Task) -> None:
     """Raises ApiError 400 when the model does not serve what the endpoint offers."""
-    if task is route.task:
+    if task is route.task or route.task is None:
         return
     usable = [candidate.path for candidate in API_ROUTES.values() if candidate.task is task]
     raise errors.wrong_task(model, task.value, " or ".join(usable) or "another endpoint")
 
 
-def prompt_count(fields: RequestFields) -> int:
-    """Number of prompts in a /v1/completions request: a list of strings or of token lists holds several."""
+def prompt_items(fields: RequestFields) -> list[msgspec.Raw]:
+    """The prompts of a /v1/completions request: a list of strings or of token lists holds several."""
     raw = bytes(fields.prompt)
     if not raw.startswith(b"["):
-        return 1
+        return [fields.prompt]
     items = msgspec.json.decode(raw, type=list[msgspec.Raw])
-    return max(1, len(items)) if items and bytes(items[0])[:1] in (b'"', b"[") else 1
+    return items if items and bytes(items[0])[:1] in (b'"', b"[") else [fields.prompt]
+
+
+def prompt_count(fields: RequestFields) -> int:
+    """Number of prompts in a /v1/completions request."""
+    return 1 if fields.prompt is NULL else len(prompt_items(fields))

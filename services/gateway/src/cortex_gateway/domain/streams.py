@@ -1,18 +1,87 @@
 """Levelling of a server-sent event stream: whole events in, whole events out.
 
-The common case, a chunk of whole events with nothing to change, is passed on untouched after four substring searches.
+The common case, a chunk of whole events with nothing to change, is passed on untouched after a few substring searches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
+from cortex_gateway.domain.dialects import openai_error_event
 from cortex_gateway.domain.errors import ApiError
-from cortex_gateway.domain.levelling import map_stream_error
+from cortex_gateway.domain.levelling.choices import Gathering, usage_object
+from cortex_gateway.domain.levelling.engine_errors import map_stream_error
+from cortex_gateway.domain.levelling.names import Renames, both_reasonings, rename
 from cortex_gateway.domain.usage import Tokens, Usage, tokens_of
 
 DONE_EVENT = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+_Object = dict[str, msgspec.Raw]
+
+
+class Leveller(Protocol):
+    """Follows one stream. After each `feed`, `done` says that the end marker or an error was seen: send `tail()` last
+    and stop reading."""
+
+    done: bool
+    error: ApiError | None
+    usage: Tokens | None
+
+    @property
+    def sent_tokens(self) -> int:
+        """Tokens passed on so far, as far as events tell."""
+        ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes as they came; return the whole events to pass on, perhaps none.
+
+        Raises:
+            StreamGarbageError: an event without end.
+        """
+        ...
+
+    def tail(self) -> bytes:
+        """What ends the stream: the error if there was one, and the marker that clients wait for."""
+        ...
+
+    def fail(self, error: ApiError) -> None:
+        """End the stream with an error of the gateway."""
+        ...
+
+
+class StreamGarbageError(Exception):
+    """The engine sent something that is no event stream."""
+
+
+class EventSplitter:
+    """Cuts bytes into whole events; what is not whole yet waits. Line ends become single newlines."""
+
+    __slots__ = ("carry",)
+
+    def __init__(self) -> None:
+        self.carry = b""
+
+    def split(self, chunk: bytes) -> Sequence[bytes]:
+        """The whole events, without the empty line that ends each. Raises StreamGarbageError."""
+        data = self.carry + chunk
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        *whole, self.carry = data.split(b"\n\n")
+        if len(self.carry) > MAX_EVENT_BYTES:
+            raise StreamGarbageError("an event is too long")
+        return whole
+
+
+def payload_of(event: bytes) -> bytes | None:
+    """The data of an event; None for comments and other fields."""
+    if event.startswith(b"data:"):
+        return event[5:].strip()
+    for line in event.split(b"\n"):
+        if line.startswith(b"data:"):
+            return line[5:].strip()
+    return None
 
 
 class _ChoiceHead(msgspec.Struct):
@@ -26,54 +95,51 @@ class _EventHead(msgspec.Struct):
 
 
 _decode_head = msgspec.json.Decoder(_EventHead).decode
-_Object = dict[str, msgspec.Raw]
 
 
-class StreamGarbageError(Exception):
-    """The engine sent something that is no event stream."""
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What has to be done to a stream of completions.
 
+    `collect` gathers usage over all choices and reports it once at the end, as llama-server needs for /v1/completions
+    (usage inside the finish chunk) and for several choices (one usage chunk each). With `per_prompt` choices are
+    numbered prompt by prompt; otherwise all choices share one prompt.
+    """
 
-def error_event(error: ApiError) -> bytes:
-    """An error as an event; OpenAI clients raise when they meet it."""
-    return b"data: " + error.body() + b"\n\n"
+    wants_usage: bool
+    collect: bool = False
+    choices_per_prompt: int = 1
+    per_prompt: bool = False
+    chat: bool = True
+    renames: Renames = ()
+    rewrite: Callable[[_Object], None] | None = None
+    """Changes every event that has choices; turns off the passing on of untouched bytes."""
+    gathering: Gathering | None = None
+    """Takes the events in place of the client."""
 
 
 class StreamLeveller:
-    """Follows one stream of either engine.
-
-    Args:
-        wants_usage: the client asked for a usage chunk.
-        collect: gather usage over all choices and report it once at the end, as llama-server needs for
-            /v1/completions (usage inside the finish chunk) and for several choices (one usage chunk each).
-        choices_per_prompt: `n` of the request.
-        per_prompt: choices are numbered prompt by prompt; otherwise all choices share one prompt.
-
-    After each `feed`, `done` says that the end marker or an error was seen: send `tail()` last and stop reading.
-    """
+    """Follows one stream of chat or text completions of either engine. See `Leveller`."""
 
     __slots__ = (
-        "_carry",
-        "_choices_per_prompt",
-        "_collect",
         "_completions",
-        "_per_prompt",
+        "_plain",
+        "_plan",
         "_prompts",
+        "_renames",
+        "_splitter",
         "_template",
-        "_wants_usage",
         "done",
         "error",
         "events",
         "usage",
     )
 
-    def __init__(
-        self, *, wants_usage: bool, collect: bool = False, choices_per_prompt: int = 1, per_prompt: bool = False
-    ) -> None:
-        self._wants_usage = wants_usage
-        self._collect = collect
-        self._choices_per_prompt = max(1, choices_per_prompt)
-        self._per_prompt = per_prompt
-        self._carry = b""
+    def __init__(self, plan: StreamPlan) -> None:
+        self._plan = plan
+        self._plain = plan.rewrite is None and plan.gathering is None
+        self._renames = plan.renames
+        self._splitter = EventSplitter()
         self._template: _Object | None = None
         self._prompts: dict[int, Tokens] = {}
         self._completions = 0
@@ -82,29 +148,25 @@ class StreamLeveller:
         self.usage: Tokens | None = None
         self.events = 0
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Take bytes as they came; return the whole events to pass on, perhaps none.
+    @property
+    def sent_tokens(self) -> int:
+        """Engines send one token per event; each choice of a chat begins with one event that only names the role."""
+        return max(0, self.events - (self._plan.choices_per_prompt if self._plan.chat else 0))
 
-        Raises:
-            StreamGarbageError: an event without end.
-        """
-        if not self._carry and _is_plain(chunk):
+    def feed(self, chunk: bytes) -> bytes:
+        if self._plain and not self._splitter.carry and _is_plain(chunk):
             self.events += chunk.count(b"\ndata:") + 1
-            return chunk
-        data = self._carry + chunk
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
-        *whole, self._carry = data.split(b"\n\n")
-        if len(self._carry) > MAX_EVENT_BYTES:
-            raise StreamGarbageError("an event is too long")
-        return self._level(whole)
+            out = chunk
+        else:
+            out = self._level(self._splitter.split(chunk))
+        if self._renames:
+            out = rename(out, self._renames)
+        return both_reasonings(out)
 
     def tail(self) -> bytes:
-        """What ends the stream: the error if there was one, and the marker that clients wait for."""
-        return DONE_EVENT if self.error is None else error_event(self.error) + DONE_EVENT
+        return DONE_EVENT if self.error is None else openai_error_event(self.error) + DONE_EVENT
 
     def fail(self, error: ApiError) -> None:
-        """End the stream with an error of the gateway."""
         self.error = error
         self.done = True
 
@@ -120,7 +182,7 @@ class StreamLeveller:
 
     def _level_event(self, event: bytes) -> bytes | None:
         """The event to pass on, or None when it is not for the client."""
-        payload = _payload(event)
+        payload = payload_of(event)
         if payload is None:
             return event or None
         if payload == b"[DONE]":
@@ -130,7 +192,7 @@ class StreamLeveller:
             return None
         try:
             head = _decode_head(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
         error = bytes(head.error)
         if error != b"null":
@@ -138,13 +200,28 @@ class StreamLeveller:
             return None
         if head.choices:
             self.events += 1
+            event, payload = self._edit(event, payload)
         return event if head.usage is None else self._on_usage(event, payload, head.usage, head.choices or [])
+
+    def _edit(self, event: bytes, payload: bytes) -> tuple[bytes, bytes]:
+        """The event and its data as rewritten, and handed to the gathering if there is one."""
+        if self._plan.rewrite is not None:
+            members = msgspec.json.decode(payload, type=_Object)
+            self._plan.rewrite(members)
+            payload = msgspec.json.encode(members)
+            event = b"data: " + payload
+        if self._plan.gathering is not None:
+            try:
+                self._plan.gathering.add(payload)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise StreamGarbageError("an event is no chunk of a completion") from error
+        return event, payload
 
     def _on_usage(self, event: bytes, payload: bytes, usage: Usage, choices: list[_ChoiceHead]) -> bytes | None:
         tokens = tokens_of(usage)
-        if not self._collect:
+        if not self._plan.collect:
             self.usage = tokens
-            if self._wants_usage:
+            if self._plan.wants_usage:
                 return event
         else:
             self._add(tokens, choices[0].index or 0 if choices else 0)
@@ -155,7 +232,7 @@ class StreamLeveller:
 
     def _add(self, tokens: Tokens, choice: int) -> None:
         """Sum over choices; a prompt that several choices share counts once."""
-        prompt = choice // self._choices_per_prompt if self._per_prompt else 0
+        prompt = choice // self._plan.choices_per_prompt if self._plan.per_prompt else 0
         self._prompts.setdefault(prompt, tokens)
         self._completions += tokens.completion
         self.usage = Tokens(
@@ -166,17 +243,13 @@ class StreamLeveller:
 
     def _summary(self) -> bytes | None:
         """The single usage chunk that OpenAI sends before the end."""
-        if not (self._collect and self._wants_usage and self._template is not None and self.usage is not None):
+        if not (
+            self._plan.collect and self._plan.wants_usage and self._template is not None and self.usage is not None
+        ):
             return None
-        usage = {
-            "prompt_tokens": self.usage.prompt,
-            "completion_tokens": self.usage.completion,
-            "total_tokens": self.usage.prompt + self.usage.completion,
-            "prompt_tokens_details": {"cached_tokens": self.usage.cached},
-        }
         members = self._template | {
             "choices": msgspec.Raw(b"[]"),
-            "usage": msgspec.Raw(msgspec.json.encode(usage)),
+            "usage": msgspec.Raw(msgspec.json.encode(usage_object(self.usage))),
         }
         members.pop("timings", None)
         return b"data: " + msgspec.json.encode(members)
@@ -193,13 +266,3 @@ def _is_plain(chunk: bytes) -> bool:
         and b"\n:" not in chunk
         and b"\ndata: n" not in chunk
     )
-
-
-def _payload(event: bytes) -> bytes | None:
-    """The data of an event; None for comments and other fields."""
-    if event.startswith(b"data:"):
-        return event[5:].strip()
-    for line in event.split(b"\n"):
-        if line.startswith(b"data:"):
-            return line[5:].strip()
-    return None

@@ -7,6 +7,7 @@ import msgspec
 from cortex_contracts.events import UsageRecordedV1
 
 _TYPE = UsageRecordedV1.type_name()
+_TEXT_FIELDS = ("messages", "prompt", "input", "system", "instructions", "query", "documents", "content")
 
 
 class PromptDetails(msgspec.Struct):
@@ -14,11 +15,16 @@ class PromptDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """The usage object of both engines."""
+    """The usage object of both engines, in the words of any API: chat and completions, responses, messages, rerank."""
 
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: PromptDetails | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -38,12 +44,24 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def tokens_of(usage: Usage) -> Tokens:
-    details = usage.prompt_tokens_details
+    """Counts in the gateway's words. In messages `input_tokens` leaves out what came from the cache."""
+    if usage.prompt_tokens is None and usage.input_tokens is not None:
+        read = max(0, usage.cache_read_input_tokens or 0)
+        details = usage.input_tokens_details
+        return Tokens(
+            prompt=max(0, usage.input_tokens) + read + max(0, usage.cache_creation_input_tokens or 0),
+            cached=read or _cached(details),
+            completion=max(0, usage.output_tokens or 0),
+        )
     return Tokens(
         prompt=max(0, usage.prompt_tokens or 0),
-        cached=max(0, details.cached_tokens or 0) if details is not None else 0,
-        completion=max(0, usage.completion_tokens or 0),
+        cached=_cached(usage.prompt_tokens_details),
+        completion=max(0, usage.completion_tokens or usage.output_tokens or 0),
     )
+
+
+def _cached(details: PromptDetails | None) -> int:
+    return max(0, details.cached_tokens or 0) if details is not None else 0
 
 
 def read_usage(body: bytes) -> Tokens | None:
@@ -61,7 +79,7 @@ def estimate_tokens(body: bytes) -> int:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return max(1, len(body) // 4)
-    size = sum(len(bytes(members[name])) for name in ("messages", "prompt", "input") if name in members)
+    size = sum(len(bytes(members[name])) for name in _TEXT_FIELDS if name in members)
     return max(1, size // 4)
 
 
