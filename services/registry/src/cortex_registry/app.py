@@ -19,6 +19,7 @@ from cortex_registry.entrypoints.proxies import ForwardedFor
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.settings import Settings
 from cortex_registry.wiring.core import Core, Part, Task, new_views
+from cortex_registry.wiring.deployment import deployment_part
 from cortex_registry.wiring.doctor import doctor_part
 from cortex_registry.wiring.events import events_part
 from cortex_registry.wiring.identity import identity_part
@@ -105,6 +106,7 @@ def _parts(core: Core) -> Sequence[Part]:
         system_part(core, models, keys),
         overview_part(core),
         doctor_part(core),
+        deployment_part(core, models),
     )
 
 

@@ -144,6 +144,22 @@ class Settings(ServiceSettings, service="registry"):
     login_window_s: float = Field(default=3600.0, ge=1, le=86400)
     """Failed attempts are forgotten so long after the last one."""
 
+    export_dir: Path | None = Field(
+        default=None, validation_alias=AliasChoices("CORTEX_EXPORT_DIR", "CORTEX_REGISTRY_EXPORT_DIR", "export_dir")
+    )
+    """CORTEX_EXPORT_DIR: the folder below which backups lie. Several registries share it. Without it there are none."""
+    backup_timeout_s: float = Field(default=6 * 3600.0, gt=0)
+    """Longest time for one backup or restore."""
+    backup_poll_s: float = Field(default=2.0, gt=0, le=60)
+    """How often a registry looks for a backup to make, and says how far it is."""
+    backup_lost_after_s: float = Field(default=60.0, gt=0)
+    """A job whose registry was silent for so long is taken for dead: an export is begun anew, a restore has failed."""
+
+    trends_minutes: int = Field(default=60, ge=1, le=24 * 60)
+    """How far back `system/host/trends` reaches."""
+    trends_step_s: float = Field(default=15.0, ge=1, le=3600)
+    """How far apart its points are."""
+
     nats_replicas: int = Field(default=1, ge=1, le=5)
     """Copies of each stream and bucket in a NATS cluster."""
 

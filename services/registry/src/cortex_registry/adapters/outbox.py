@@ -13,31 +13,42 @@ from cortex_contracts.events import EVENT_BY_TYPE
 from cortex_registry.adapters.postgres import Connection, Database, translated
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import Row, key_from_row, model_from_row
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.outbox import Aggregate, Backlog, OutboxLine
+from cortex_registry.errors import DatabaseUnavailableError
 from cortex_registry.ports import Act
 
 _SQL = load_queries("outbox")
 _MODELS = load_queries("models")
 _KEYS = load_queries("keys")
 CHANNEL = "cortex_outbox"
+REPLACED = "replaced"
+"""What is notified when everything may differ from what the buckets hold."""
 _LOCK = 0x436F7274_72656C61
 
 
 async def write_act(connection: Connection, aggregate: Aggregate, aggregate_id: str, version: int, act: Act) -> None:
     """Audit entry and outbox line of a change; call inside its transaction, after the aggregate's row was written."""
     detail = {"changed": list(act.changed), "before": dict(act.before), "after": dict(act.after)}
-    caller = act.caller
+    told = {name: value for name, value in detail.items() if value}
+    await write_audit(connection, act.caller, act.action, f"{aggregate}/{aggregate_id}", told)
+    await write_event(connection, aggregate, aggregate_id, version, act)
+
+
+async def write_audit(
+    connection: Connection, caller: Caller, action: str, subject: str, detail: Mapping[str, object]
+) -> None:
+    """The audit entry alone, for what is no change of an aggregate."""
     await connection.execute(
         _SQL["insert_audit"],
         caller.actor,
-        act.action,
-        f"{aggregate}/{aggregate_id}",
-        json.dumps({name: value for name, value in detail.items() if value}),
+        action,
+        subject,
+        json.dumps(detail),
         caller.request_id,
         caller.identity.user_id,
         caller.address,
     )
-    await write_event(connection, aggregate, aggregate_id, version, act)
 
 
 async def write_event(connection: Connection, aggregate: Aggregate, aggregate_id: str, version: int, act: Act) -> None:
@@ -65,6 +76,7 @@ class PostgresOutboxSession:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
         self._hint = asyncio.Event()
+        self._replaced = False
 
     async def listen(self) -> None:
         """Subscribe to commits."""
@@ -72,7 +84,8 @@ class PostgresOutboxSession:
             await self._connection.add_listener(CHANNEL, self._on_notification)
             self._connection.add_termination_listener(self._on_termination)
 
-    def _on_notification(self, *_: object) -> None:
+    def _on_notification(self, *told: object) -> None:
+        self._replaced = self._replaced or told[-1] == REPLACED
         self._hint.set()
 
     def _on_termination(self, *_: object) -> None:
@@ -83,6 +96,9 @@ class PostgresOutboxSession:
             return bool(await self._connection.fetchval(_SQL["try_lead"], _LOCK))
 
     async def pending(self, limit: int) -> Sequence[OutboxLine]:
+        if self._replaced:
+            # Whoever leads next compares everything, first of all.
+            raise DatabaseUnavailableError("the database was restored from a backup")
         with translated():
             rows = await self._connection.fetch(_SQL["pending"], limit)
         return [_line(row) for row in rows]

@@ -143,8 +143,8 @@ class Database:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
                 yield connection
 
-    async def dedicated(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection outside the pool, for a session lock and LISTEN; the caller closes it."""
+    async def dedicated(self, purpose: str = "relay") -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection outside the pool, for a session lock, LISTEN or long work; the caller closes it."""
         if not self._schema_checked:
             raise DatabaseUnavailableError("its schema has not been checked yet")
         with translated():
@@ -153,7 +153,7 @@ class Database:
                 timeout=self._acquire_timeout_s,
                 command_timeout=self._command_timeout_s,
                 server_settings={
-                    "application_name": "cortex-registry-relay",
+                    "application_name": f"cortex-registry-{purpose}",
                     "timezone": "UTC",
                     # A relay whose host vanished must not keep the lock for the default two hours.
                     "tcp_keepalives_idle": "5",

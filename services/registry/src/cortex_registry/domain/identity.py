@@ -49,6 +49,10 @@ class Right(StrEnum):
     AUDIT_READ = "audit:read"
     SYSTEM_READ = "system:read"
     SYSTEM_WRITE = "system:write"
+    BACKUPS_READ = "backups:read"
+    """What backups and jobs there are, and how they went."""
+    BACKUPS_WRITE = "backups:write"
+    """Make, cancel and restore backups: they hold everything but the secrets' key."""
 
 
 GRANTS: Mapping[Right, Role] = {
@@ -72,6 +76,8 @@ GRANTS: Mapping[Right, Role] = {
     Right.AUDIT_READ: Role.ADMIN,
     Right.SYSTEM_READ: Role.VIEWER,
     Right.SYSTEM_WRITE: Role.ADMIN,
+    Right.BACKUPS_READ: Role.OPERATOR,
+    Right.BACKUPS_WRITE: Role.ADMIN,
 }
 """The lowest role that has a right. `PUBLIC` is not here: it needs no role."""
 

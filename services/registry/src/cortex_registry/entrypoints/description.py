@@ -39,6 +39,7 @@ TAGS: Mapping[str, str] = {
     "events": "What happened, as a log and as a stream.",
     "webhooks": "Events delivered to an address of yours, signed.",
     "audit": "Who did what, from where.",
+    "deployment": "Backups, restores, and the jobs that make them.",
     "system": "Hosts, readiness, and the whole at a glance.",
 }
 """Unless an area's name is missing here, its operations have a description to stand under."""
@@ -59,9 +60,12 @@ _PROBLEMS: Mapping[str, str] = {
 _ALWAYS: tuple[str, ...] = ("400", "401", "403", "422", "503")
 _WRITE: tuple[str, ...] = ("409", "412")
 _FURTHER: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("get", "/admin/deployment/database-dump"): ("404", "409"),
+    ("get", "/admin/deployment/model-manifests"): ("404", "409"),
     ("get", "/admin/models-export"): ("404",),
     ("get", "/admin/models/hf-config"): ("404", "409"),
     ("get", "/admin/models/{reference}/export"): ("409",),
+    ("post", "/admin/deployment/restore-database"): ("404",),
     ("post", "/admin/upstreams/refresh-health"): ("404",),
 }
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
