@@ -1,33 +1,38 @@
-"""One HTTP/1.1 connection to an engine, one exchange at a time, on httptools (llhttp)."""
+"""One HTTP/1.1 connection to an engine, one exchange at a time, read by the strict grammar of `wire`."""
 
 import asyncio
 from collections import deque
 from typing import cast
 
-import httptools
-
 from cortex_gateway.ports import Failure, Headers, UpstreamError
 from cortex_gateway.timers import LazyTimer
+from cortex_gateway.wire.answers import AnswerHead, AnswerHeads
+from cortex_gateway.wire.chunks import ChunkDecoder
+from cortex_gateway.wire.fields import BadMessageError
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_INFORMATIONAL = 8
 HIGH_WATER = 256 * 1024
-LOW_WATER = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
+_NO_HEAD = AnswerHead(0, [], {}, 0, chunked=False, keep_alive=False)
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """Parses answers and hands out body bytes as they come. Reading pauses while too much lies unread."""
+    """Reads answers and hands out body bytes as they come. Reading pauses while too much lies unread."""
 
     __slots__ = (
+        "_bodyless",
         "_buffered",
         "_chunks",
-        "_framed",
-        "_head_bytes",
-        "_headers",
+        "_decoder",
+        "_head",
+        "_held",
         "_idle_timeout_s",
         "_informational",
+        "_left",
         "_loop",
-        "_parser",
         "_paused",
+        "_reads",
         "_timeout_s",
         "_timer",
         "_transport",
@@ -39,33 +44,33 @@ class UpstreamConnection(asyncio.Protocol):
         "head_done",
         "idle_since",
         "reusable",
-        "status",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, heads: AnswerHeads) -> None:
         self._loop = loop
+        self._reads = heads
         self._timer = LazyTimer(loop, self._on_timeout)
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
+        self._chunks: deque[bytes] = deque()
         self.alive = False
         self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._chunks: deque[bytes] = deque()
-        self._headers: Headers = []
+        self._head = _NO_HEAD
+        self._held = b""
+        self._bodyless = False
+        self._chunks.clear()
+        self._decoder: ChunkDecoder | None = None
+        self._left: int | None = None
         self._buffered = 0
-        self._head_bytes = 0
-        self._framed = False
-        self._informational = False
+        self._informational = 0
         self._paused = False
         self.answered = False
         self.head_done = False
         self.complete = False
         self.reusable = False
-        self.status = 0
-        self._timeout_s = self._idle_timeout_s = 0.0
         self.error: UpstreamError | None = None
 
     # The exchange
@@ -73,9 +78,12 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, head: bytes, body: bytes) -> None:
         """Send a request. The connection must be idle."""
         self._reset()
+        self._bodyless = head.startswith(b"HEAD ")
         if self._transport is not None:
-            self._transport.write(head + body if len(body) < HIGH_WATER else head)
-            if len(body) >= HIGH_WATER:
+            if len(body) < HIGH_WATER:
+                self._transport.write(head + body)
+            else:
+                self._transport.write(head)
                 self._transport.write(body)
 
     async def wait_head(self, timeout_s: float, idle_timeout_s: float) -> None:
@@ -95,8 +103,11 @@ class UpstreamConnection(asyncio.Protocol):
             if self.complete:
                 return b""
             await self._wait()
-        data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
+        if len(chunks) == 1:
+            data = chunks.popleft()
+        else:
+            data = b"".join(chunks)
+            chunks.clear()
         self._buffered = 0
         self._timeout_s = self._idle_timeout_s
         if self._paused and self._transport is not None:
@@ -104,11 +115,29 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def take(self) -> bytes:
+        """All body bytes that are there, without waiting."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        return data
+
+    @property
+    def has_ended(self) -> bool:
+        """Everything was read, and the engine means to take another request."""
+        return self.alive and self.complete and self.reusable and not self._chunks
+
+    @property
+    def status(self) -> int:
+        return self._head.status
+
+    @property
+    def headers(self) -> Headers:
+        """As the engine sent them, names in lower case."""
+        return self._head.headers
+
     def header(self, name: bytes) -> bytes | None:
-        for key, value in self._headers:
-            if key == name:
-                return value
-        return None
+        return self._head.index.get(name)
 
     def close(self) -> None:
         """Close at once; what waits fails."""
@@ -132,8 +161,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise error
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _fail(self, failure: Failure, detail: str) -> None:
         if self.error is None and not self.complete:
@@ -152,65 +182,102 @@ class UpstreamConnection(asyncio.Protocol):
         self.alive = True
 
     def data_received(self, data: bytes) -> None:
-        if self.complete or not self._parse(data):
+        if self.complete:
             # Bytes that no request asked for: whatever they are, this connection is spent.
-            self._fail(Failure.BROKEN, "not an HTTP answer")
+            self._fail(Failure.BROKEN, "more than one answer")
             return
-        if not self.head_done:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(Failure.BROKEN, "the head of the answer is too long")
-            return
-        if self._buffered > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
-
-    def _parse(self, data: bytes) -> bool:
         self.answered = True
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return False
-        return self.error is None
+            if self.head_done:
+                self._read_body(data)
+            else:
+                self._read_head(data)
+        except BadMessageError as error:
+            self._fail(Failure.BROKEN, f"not an HTTP answer: {error}")
+            return
+        if self.head_done:
+            if self._buffered > HIGH_WATER and not self._paused and self._transport is not None:
+                self._paused = True
+                self._transport.pause_reading()
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
         self._timer.cancel()
         if not self.answered:
             self._fail(Failure.NO_ANSWER, "closed without an answer")
-        elif self.head_done and not self._framed and exc is None:
+        elif self.head_done and not self.complete and self._left is None and self._decoder is None and exc is None:
             # Neither length nor chunks: the end of the connection is the end of the body.
             self.complete = True
         elif not self.complete:
             self._fail(Failure.BROKEN, "closed in the middle of an answer")
         self._wake()
 
-    # httptools callbacks
+    # Reading
 
-    def on_message_begin(self) -> None:
-        if self.complete:
-            self.error = UpstreamError(Failure.BROKEN, "more than one answer")
-            self.reusable = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        self._informational = self.status < 200
-        if self._informational:
-            self._headers = []
+    def _read_head(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        end = data.find(_END_OF_HEAD)
+        if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+            raise BadMessageError("too_large", "the head of the answer is too long")
+        if end < 0:
+            if data[:5] != b"HTTP/"[: len(data)]:
+                raise BadMessageError("request_line", "it does not begin like one")
+            self._held = data
             return
-        self._framed = self.header(b"content-length") is not None or self.header(b"transfer-encoding") is not None
+        head = self._reads.read(data[:end])
+        rest = data[end + 4 :]
+        if head.status < 200:
+            self._pass_over(head, rest)
+            return
+        self._head = head
+        self._left = head.length
+        if head.chunked and not self._bodyless:
+            self._decoder = ChunkDecoder(extensions=True)
         self.head_done = True
+        if head.length == 0 or self._bodyless:
+            self._end(rest)
+        elif rest:
+            self._read_body(rest)
 
-    def on_body(self, body: bytes) -> None:
-        self._chunks.append(body)
-        self._buffered += len(body)
+    def _pass_over(self, head: AnswerHead, rest: bytes) -> None:
+        """Informational answers say nothing that anybody here asked for."""
+        self._informational += 1
+        if head.status == 101 or self._informational > MAX_INFORMATIONAL:
+            raise BadMessageError("upgrade", f"status {head.status} was not asked for")
+        if rest:
+            self._read_head(rest)
 
-    def on_message_complete(self) -> None:
-        if self._informational:
+    def _read_body(self, data: bytes) -> None:
+        decoder = self._decoder
+        if decoder is not None:
+            data = decoder.feed(data)
+            if data:
+                self._add(data)
+            if decoder.done:
+                self._end(decoder.rest)
             return
+        left = self._left
+        if left is None:
+            self._add(data)
+            return
+        size = len(data)
+        if size > left:
+            self._add(data[:left])
+            self._end(data[left:])
+            return
+        self._left = left - size
+        self._add(data)
+        if size == left:
+            self._end(b"")
+
+    def _add(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+
+    def _end(self, rest: bytes) -> None:
+        """The answer is whole. An engine that sends more than that is not asked again on this connection."""
         self.complete = True
-        self.reusable = self._parser.should_keep_alive() and self.error is None
+        self.reusable = self._head.keep_alive and not rest and self.error is None

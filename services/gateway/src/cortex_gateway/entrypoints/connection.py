@@ -27,8 +27,8 @@ log = get_logger()
 
 MAX_PIPELINED_BYTES = 64 * 1024
 MAX_UNREAD_BODY_BYTES = 64 * 1024
-LINGER_S = 2.0
-LINGER_BYTES = 1024 * 1024
+LINGER_S = 5.0
+LINGER_BYTES = 256 * 1024**2
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

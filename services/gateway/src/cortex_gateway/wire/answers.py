@@ -22,6 +22,7 @@ class AnswerHead:
     """`length` is None when chunks or the end of the connection end the body."""
 
     status: int
+    headers: Headers
     index: dict[bytes, bytes]
     length: int | None
     chunked: bool
@@ -57,7 +58,7 @@ class AnswerHeads:
         if len(index) != len(headers):
             _refuse_repetitions(headers)
             index = dict(reversed(headers))
-        return _frame(status, minor, index)
+        return _frame(status, minor, headers, index)
 
 
 def _refuse_repetitions(headers: Headers) -> None:
@@ -66,7 +67,7 @@ def _refuse_repetitions(headers: Headers) -> None:
             raise BadMessageError("framing", f"more than one {name.decode()} header")
 
 
-def _frame(status: int, minor: int, index: dict[bytes, bytes]) -> AnswerHead:
+def _frame(status: int, minor: int, headers: Headers, index: dict[bytes, bytes]) -> AnswerHead:
     length: int | None = None
     chunked = False
     coding = index.get(b"transfer-encoding")
@@ -81,4 +82,4 @@ def _frame(status: int, minor: int, index: dict[bytes, bytes]) -> AnswerHead:
         length, chunked = 0, False
     connection = index.get(b"connection")
     keep_alive = bool(minor) and (connection is None or b"close" not in tokens(connection))
-    return AnswerHead(status, index, length, chunked, keep_alive)
+    return AnswerHead(status, headers, index, length, chunked, keep_alive)
