@@ -6,8 +6,10 @@ from collections import deque
 
 from cortex_gateway.adapters.upstream_connection import UpstreamConnection
 from cortex_gateway.domain.routing import Endpoint
-from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
+from cortex_gateway.ports import Failure, Headers, UpstreamError, UpstreamRequest
+from cortex_gateway.wire.answers import AnswerHeads
 
+_JSON_HEAD = b"content-type: application/json\r\naccept-encoding: identity\r\n"
 _Address = tuple[str, int, bool]
 """Host, port, TLS."""
 
@@ -27,6 +29,10 @@ class PooledResponse:
     def status(self) -> int:
         return self._connection.status
 
+    @property
+    def headers(self) -> Headers:
+        return self._connection.headers
+
     def header(self, name: bytes) -> bytes | None:
         return self._connection.header(name)
 
@@ -34,9 +40,15 @@ class PooledResponse:
         return await self._connection.read()
 
     async def read_all(self, limit: int) -> bytes:
+        connection = self._connection
+        if connection.complete:
+            body = connection.take()
+            if len(body) > limit:
+                raise UpstreamError(Failure.BROKEN, f"the answer is larger than {limit} bytes")
+            return body
         parts: list[bytes] = []
         size = 0
-        while part := await self._connection.read():
+        while part := await connection.read():
             size += len(part)
             if size > limit:
                 raise UpstreamError(Failure.BROKEN, f"the answer is larger than {limit} bytes")
@@ -65,18 +77,18 @@ class PooledUpstreamClient:
         self._idle: dict[_Address, deque[UpstreamConnection]] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._heads = AnswerHeads()
         self._tls = ssl.create_default_context()
 
     async def post(self, endpoint: Endpoint, request: UpstreamRequest) -> PooledResponse:
         address = (endpoint.host, endpoint.port, endpoint.tls)
-        head = (
-            b"POST %b%b HTTP/1.1\r\n%b%bcontent-type: application/json\r\naccept-encoding: identity\r\n"
-            b"content-length: %d\r\n\r\n"
-        ) % (
+        head = (b"%b %b%b HTTP/1.1\r\n%b%b%bcontent-length: %d\r\n\r\n") % (
+            request.method,
             endpoint.base_path.encode(),
             request.path.encode(),
             endpoint.head,
             request.extra_head,
+            b"" if request.own_head else _JSON_HEAD,
             len(request.body),
         )
         connection = self._take(address)
@@ -103,7 +115,7 @@ class PooledUpstreamClient:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._loop),
+                    lambda: UpstreamConnection(self._loop, self._heads),
                     address[0],
                     address[1],
                     ssl=self._tls if address[2] else None,
@@ -111,7 +123,8 @@ class PooledUpstreamClient:
         except TimeoutError as error:
             raise UpstreamError(Failure.CONNECT, f"no connection within {self._connect_timeout_s:g} s") from error
         except OSError as error:
-            raise UpstreamError(Failure.CONNECT, error.strerror or type(error).__name__) from error
+            refused = isinstance(error, ConnectionRefusedError)
+            raise UpstreamError(Failure.CONNECT, error.strerror or type(error).__name__, refused=refused) from error
         return connection
 
     def _take(self, address: _Address) -> UpstreamConnection | None:
@@ -127,7 +140,7 @@ class PooledUpstreamClient:
 
     def release(self, address: _Address, connection: UpstreamConnection) -> None:
         """Keep a connection whose answer is complete; close any other."""
-        if not (connection.alive and connection.complete and connection.reusable) or self._closed:
+        if not connection.has_ended or self._closed:
             connection.close()
             return
         idle = self._idle.setdefault(address, deque())
