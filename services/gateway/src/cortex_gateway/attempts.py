@@ -139,11 +139,12 @@ class Attempts:
         if self._breakers:
             self._reserve_probe(target)
         fleet.take(target.incarnation)
-        call.metrics.selected(target.engine_type).inc()
+        call.metrics.upstream(target).selected += 1
         answer: Answer | None = None
         try:
             answer = await self._exchange(fleet, target, request, call)
         except UpstreamError as error:
+            call.metrics.upstream(target).failures += 1
             self._on_failure(route, target, call, error)
         finally:
             if answer is None:
@@ -158,16 +159,19 @@ class Attempts:
     async def _exchange(self, fleet: Fleet, target: Target, request: UpstreamRequest, call: Call) -> Answer | None:
         began = self._now()
         response = await self._client.post(target.endpoint, request)
-        call.metrics.upstream(target.engine_type).observe(self._now() - began)
+        figures = call.metrics.upstream(target)
+        figures.latency.observe(self._now() - began)
         kept = False
         try:
             self._breakers.pop(target.incarnation, None)
             if response.status >= 400:
+                figures.failures += response.status >= 500
                 await self._refuse(response, call, target)
                 return None
             if response.status != 200:
                 raise errors.engine_answer_unusable(f"status {response.status}")
             is_stream = call.stream and (response.header(b"content-type") or b"").startswith(EVENT_STREAM)
+            figures.answers += 1
             first = await response.read() if is_stream else b""
             kept = True
             return Answer(fleet, target, request, response, first, is_stream)
@@ -177,12 +181,10 @@ class Attempts:
 
     async def _refuse(self, response: UpstreamResponse, call: Call, target: Target) -> None:
         """Raise the engine's refusal, unless it is still loading: that costs it nothing, and the waiting time bounds it."""
-        refusal = map_engine_error(
-            response.status, await response.read_all(MAX_ERROR_BYTES), target.engine_type
-        )
+        refusal = map_engine_error(response.status, await response.read_all(MAX_ERROR_BYTES), target.engine_type)
         if not refusal.loading:
             raise refusal.error
-        metrics.RETRIES.labels("loading").inc()
+        call.metrics.retried("loading")
         call.refusal = refusal.error
         self._back_off(call, target)
 
@@ -214,7 +216,7 @@ class Attempts:
         after = on_failure(before, self._now(), self._policy, refused=refused)
         self._breakers[target.incarnation] = after
         if after.open_until is not None and before.open_until is None:
-            metrics.BREAKER_OPENS.labels(target.engine_type).inc()
+            metrics.BREAKER_OPENS.labels(target.engine_type.value, target.replica_id).inc()
             log.warning("breaker_opened", replica_id=target.replica_id, failures=after.consecutive, refused=refused)
 
     def _note_retry(self, call: Call, target: Target, reason: str, error: ApiError) -> None:
@@ -222,7 +224,7 @@ class Attempts:
         call.attempts += 1
         if call.attempts >= self._max_attempts or not self.budget.withdraw():
             raise error
-        metrics.RETRIES.labels(reason).inc()
+        call.metrics.retried(reason)
         self._back_off(call, target)
 
     def _back_off(self, call: Call, target: Target) -> None:

@@ -1,26 +1,54 @@
-"""Prometheus metrics of the gateway. Label values come from bounded sets: routes, statuses, engines."""
+"""Prometheus metrics of the gateway. Label values come from bounded sets: routes, statuses, engines, models, replicas.
 
-from prometheus_client import Counter, Gauge, Histogram
+What changes with every request is made of `instruments`, the rest of prometheus_client. docs/observability.md lists all.
+"""
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+from cortex_gateway.domain.routing import RoutingTable, Target
+from cortex_gateway.instruments import Cell, counters, gauges, histograms
+from cortex_gateway.upstream_metrics import UpstreamCell, UpstreamMetrics
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_TOKEN = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
 
-REQUESTS = Counter("gateway_requests_total", "Requests answered", ["route", "status"])
-LATENCY = Histogram("gateway_request_latency_seconds", "Until the end of the answer", ["route"], buckets=_LATENCY)
-UPSTREAM_LATENCY = Histogram(
-    "gateway_upstream_latency_by_engine_seconds",
-    "Until the engine's answer began",
-    ["path", "engine_type"],
-    buckets=_LATENCY,
+REQUESTS = counters("gateway_requests_total", "Requests answered", ["route", "status"])
+LATENCY = histograms("gateway_request_latency_seconds", "Until the end of the answer", ["route"], _LATENCY)
+TTFT = histograms("gateway_stream_ttft_seconds", "Until the first bytes of a stream", ["path"], _LATENCY)
+IN_FLIGHT = gauges("gateway_in_flight_requests", "Requests being handled").labels()
+UPSTREAMS = UpstreamMetrics(_LATENCY)
+REGISTRY.register(UPSTREAMS)
+
+_MODEL = ["model", "engine_type"]
+MODEL_REQUESTS = counters(
+    "gateway_model_requests_total", "Requests settled, by how they ended", ["model", "engine_type", "outcome"]
 )
-UPSTREAM_SELECTED = Counter(
-    "gateway_upstream_selected_by_engine_total", "Attempts sent to a replica", ["path", "engine_type"]
+MODEL_SECONDS = histograms("gateway_model_request_seconds", "From the request to its settlement", _MODEL, _LATENCY)
+MODEL_TTFT = histograms("gateway_ttft_seconds", "Until the first bytes of a stream, by model", _MODEL, _LATENCY)
+INTER_TOKEN = histograms(
+    "gateway_inter_token_seconds", "Between two tokens of a stream: the mean of each stream", _MODEL, _TOKEN
 )
-TTFT = Histogram("gateway_stream_ttft_seconds", "Until the first bytes of a stream", ["path"], buckets=_LATENCY)
-IN_FLIGHT = Gauge("gateway_in_flight_requests", "Requests being handled")
+TOKENS = counters(
+    "gateway_tokens_total", "Tokens settled: prompt, cached (part of prompt), completion", [*_MODEL, "kind"]
+)
+TIMEOUTS = counters(
+    "gateway_timeout_errors_total", "Engines that kept a request waiting too long", ["model", "error_type", "path"]
+)
+CANCELLATIONS = counters(
+    "gateway_request_cancellations_total", "Requests that nobody waited for any more", ["model", "reason", "path"]
+)
+BY_MODEL = (MODEL_REQUESTS, MODEL_SECONDS, MODEL_TTFT, INTER_TOKEN, TOKENS, TIMEOUTS, CANCELLATIONS)
+"""Families whose first label is a model."""
+
+AUTH_ALLOWED = counters("gateway_key_auth_allowed_total", "Requests whose key was accepted", ["reason"])
+AUTH_BLOCKED = counters("gateway_key_auth_blocked_total", "Requests refused for their key, by error code", ["reason"])
+DEGRADATIONS = counters(
+    "gateway_upstream_health_degradation_total", "Replicas that stopped being healthy", ["replica", "reason"]
+)
 WAITING = Gauge("gateway_waiting_requests", "Requests waiting for a replica")
-RETRIES = Counter("gateway_upstream_retries_total", "Further attempts before the first byte", ["reason"])
-BREAKER_OPENS = Counter("gateway_breaker_open_total", "Breakers opened", ["engine_type"])
-DISCONNECTS = Counter("gateway_client_disconnects_total", "Clients that hung up before the end", ["route"])
+RETRIES = counters("gateway_upstream_retries_total", "Further attempts before the first byte", ["path", "reason"])
+BREAKER_OPENS = counters("gateway_breaker_open_total", "Breakers opened", ["engine_type", "replica"])
+DISCONNECTS = counters("gateway_client_disconnects_total", "Clients that hung up before the end", ["route"])
 STREAM_ERRORS = Counter("gateway_stream_errors_total", "Streams that ended with an error", ["engine_type"])
 USAGE_RECORDS = Counter("gateway_usage_records_total", "Usage records, by what became of them", ["outcome"])
 SPOOL_BYTES = Gauge("gateway_usage_spool_bytes", "Usage records on disk that NATS does not have yet")
@@ -42,34 +70,37 @@ HEDGES = Counter("gateway_hedges_total", "Second attempts beside a slow one", ["
 INTERRUPTED = Counter("gateway_interrupted_total", "Requests ended by their deadline or by a cancel", ["reason"])
 
 
+def forget_replicas(table: RoutingTable, known: frozenset[str]) -> None:
+    """Drop the series of replicas that are neither in the table nor otherwise known."""
+    live = known | {target.replica_id for route in table.routes for target in route.targets}
+    UPSTREAMS.keep(live)
+    BREAKER_OPENS.keep(lambda values: values[1] in live)
+    DEGRADATIONS.keep(lambda values: values[0] in live)
+
+
 class RouteMetrics:
     """Children of the labelled metrics of one route, looked up once."""
 
-    __slots__ = ("_path", "_requests", "_selected", "_upstream", "disconnects", "latency", "ttft")
+    __slots__ = ("_path", "_requests", "_upstreams", "disconnects", "latency", "ttft")
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._requests: dict[int, Counter] = {}
-        self._selected: dict[str, Counter] = {}
-        self._upstream: dict[str, Histogram] = {}
+        self._requests: dict[int, Cell] = {}
+        self._upstreams = UPSTREAMS.path(path)
         self.latency = LATENCY.labels(path)
         self.ttft = TTFT.labels(path)
         self.disconnects = DISCONNECTS.labels(path)
 
-    def requests(self, status: int) -> Counter:
+    def requests(self, status: int) -> Cell:
         child = self._requests.get(status)
         if child is None:
             child = self._requests[status] = REQUESTS.labels(self._path, str(status))
         return child
 
-    def selected(self, engine_type: str) -> Counter:
-        child = self._selected.get(engine_type)
-        if child is None:
-            child = self._selected[engine_type] = UPSTREAM_SELECTED.labels(self._path, engine_type)
-        return child
+    def upstream(self, target: Target) -> UpstreamCell:
+        """The figures of this route at one replica."""
+        return self._upstreams.of(target)
 
-    def upstream(self, engine_type: str) -> Histogram:
-        child = self._upstream.get(engine_type)
-        if child is None:
-            child = self._upstream[engine_type] = UPSTREAM_LATENCY.labels(self._path, engine_type)
-        return child
+    def retried(self, reason: str) -> None:
+        """Another attempt follows."""
+        RETRIES.labels(self._path, reason).inc()
