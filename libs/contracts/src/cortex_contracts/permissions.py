@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from cortex_contracts import subjects
 from cortex_contracts.streams import (
+    BUDGETS,
     CONSUMERS,
     DEAD_LETTERS,
     GGUF,
     HEALTH_SUSPECTED,
     KEYS,
     LEASES,
+    LIMITS,
     MODELS,
     NODES,
     ORCHESTRATOR_DEMANDED,
@@ -47,10 +49,19 @@ class Access:
     """Creates and updates streams, buckets and durables: the whole JetStream API."""
 
 
+COUNTERS = (
+    *subjects.LIMIT_SUBJECTS,
+    *subjects.BUDGET_SUBJECTS,
+    f"$JS.API.DIRECT.GET.{LIMITS}",
+    f"$JS.API.DIRECT.GET.{BUDGETS}",
+    f"$JS.API.STREAM.INFO.{LIMITS}",
+)
+"""To add to the counters of limits and to read them."""
+
 ACCESS: tuple[Access, ...] = (
     Access(
         "registry",
-        publishes=("model.>", "key.>", "org.>", "user.>", "recipe.>", "webhook.>"),
+        publishes=("model.>", "key.>", "org.>", "user.>", "recipe.>", "webhook.>", *subjects.BUDGET_SUBJECTS),
         writes=(MODELS, KEYS),
         reads=(MODELS, KEYS, REPLICAS, VERDICTS, NODES, GGUF),
         consumes=(REGISTRY_USAGE, REGISTRY_EVENTS, DEAD_LETTERS),
@@ -77,7 +88,7 @@ ACCESS: tuple[Access, ...] = (
     ),
     Access(
         "gateway",
-        publishes=("usage.recorded", "model.demanded", "upstream.suspected"),
+        publishes=("usage.recorded", "model.demanded", "upstream.suspected", *COUNTERS),
         reads=(MODELS, KEYS, REPLICAS, VERDICTS),
         answers=("rpc.gateway.>",),
         asks=(subjects.RPC_GATEWAY_CANCEL,),

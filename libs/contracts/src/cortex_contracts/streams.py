@@ -26,6 +26,11 @@ class StreamSpec:
     max_msg_size: int
     duplicate_window_s: float = 600.0
     discard_new: bool = False
+    memory: bool = False
+    """Holds what may be lost at a restart of the server."""
+    counter: bool = False
+    """Each subject is a counter (NATS ADR-49)."""
+    max_per_subject: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ EVENTS = "EVENTS"
 USAGE = "USAGE"
 DLQ = "DLQ"
 ADVISORIES = "ADVISORIES"
+LIMITS = "RL"
+BUDGETS = "BUDGETS"
 
 
 def streams(*, events_max_age_s: float = 7 * DAY, events_max_bytes: int = 1024 * MIB) -> tuple[StreamSpec, ...]:
@@ -65,6 +72,27 @@ def streams(*, events_max_age_s: float = 7 * DAY, events_max_bytes: int = 1024 *
         ),
         StreamSpec(DLQ, subjects.DLQ_SUBJECTS, Retention.LIMITS, 14 * DAY, 128 * MIB, 512 * 1024),
         StreamSpec(ADVISORIES, subjects.MAX_DELIVERIES_SUBJECTS, Retention.LIMITS, 7 * DAY, 16 * MIB, 64 * 1024),
+        StreamSpec(
+            LIMITS,
+            subjects.LIMIT_SUBJECTS,
+            Retention.LIMITS,
+            max_age_s=150.0,
+            max_bytes=128 * MIB,
+            max_msg_size=1024,
+            duplicate_window_s=120.0,
+            memory=True,
+            counter=True,
+        ),
+        StreamSpec(
+            BUDGETS,
+            subjects.BUDGET_SUBJECTS,
+            Retention.LIMITS,
+            max_age_s=62 * DAY,
+            max_bytes=64 * MIB,
+            max_msg_size=1024,
+            counter=True,
+            max_per_subject=1,
+        ),
     )
 
 

@@ -60,9 +60,11 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> StreamConfig:
         max_msg_size=spec.max_msg_size,
         duplicate_window=spec.duplicate_window_s,
         discard=DiscardPolicy.NEW if spec.discard_new else DiscardPolicy.OLD,
-        storage=StorageType.FILE,
+        storage=StorageType.MEMORY if spec.memory else StorageType.FILE,
         num_replicas=replicas,
         allow_direct=True,
+        max_msgs_per_subject=-1 if spec.max_per_subject is None else spec.max_per_subject,
+        allow_msg_counter=True if spec.counter else None,
     )
 
 

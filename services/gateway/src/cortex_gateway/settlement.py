@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 
@@ -12,11 +13,27 @@ from cortex_gateway.domain.auth import ApiKey
 from cortex_gateway.domain.requests import ApiRoute
 from cortex_gateway.domain.routing import Route, Target
 from cortex_gateway.domain.usage import Tokens, UsageData, encode_envelope, estimate_tokens
-from cortex_gateway.ports import TokenCounter, UsageLog
+from cortex_gateway.ports import Headers, TokenCounter, UsageLog
 from cortex_kit.clock import Clock
 
 MAX_PENDING_COUNTS = 10_000
 CONCURRENT_COUNTS = 16
+
+
+class Reservation(Protocol):
+    """What a request took of its key's limits. Both are idempotent."""
+
+    def settle(self, tokens: int) -> None:
+        """Correct it by what was used."""
+        ...
+
+    def release(self) -> None:
+        """The request has ended: its stream counts no longer."""
+        ...
+
+    def headers(self) -> Headers:
+        """What the client is told of its limits."""
+        ...
 
 
 @dataclass(slots=True)
@@ -37,6 +54,8 @@ class Exchange:
     """What the engine was sent; None while it was sent nothing."""
     first_byte: float | None = None
     settled: bool = False
+    permit: Reservation | None = None
+    """What the request took of the limits of its key."""
 
 
 @dataclass(frozen=True, slots=True)

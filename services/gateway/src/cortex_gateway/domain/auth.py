@@ -8,6 +8,7 @@ from datetime import datetime
 
 from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain import errors
+from cortex_gateway.domain.limits import has_limits
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -22,6 +23,8 @@ class ApiKey:
     models: frozenset[str]
     restricted: bool
     networks: tuple[Network, ...]
+    limited: bool = False
+    """Any limit is set."""
 
     def may_use(self, names: frozenset[str]) -> bool:
         """True when the key may use a model known by any of these names."""
@@ -43,7 +46,13 @@ def build_key_ring(documents: Mapping[str, KeyDocumentV1]) -> KeyRing:
             continue
         scopes = frozenset(document.scopes)
         ring[digest] = ApiKey(
-            document, "*" in scopes, scopes, frozenset(document.models), bool(document.ip_allowlist), networks
+            document,
+            "*" in scopes,
+            scopes,
+            frozenset(document.models),
+            bool(document.ip_allowlist),
+            networks,
+            has_limits(document),
         )
     return ring
 

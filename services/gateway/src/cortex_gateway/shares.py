@@ -1,0 +1,307 @@
+"""What one gateway holds of one limit of one key. Each is worked on by one worker at a time; `take` is the hot path."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+
+from cortex_gateway.domain import limits
+from cortex_gateway.domain.limits import WINDOW_S, Limit, RecentUse, Standing
+from cortex_gateway.ports import Counters
+from cortex_kit.clock import Clock
+from cortex_kit.ids import uuid7
+
+READ_EVERY_S = 1.0
+ASK_AGAIN_S = 0.5
+"""A refused gateway looks this often whether others gave something back."""
+ASK_BUDGET_AGAIN_S = 5.0
+GRACE_S = 2.0
+"""After the counters were lost every gateway says what it has used before any takes more."""
+IDLE_S = 1.0
+
+
+class Share(ABC):
+    """Units in hand, requests that wait for some, and what the counter still has to be told."""
+
+    def __init__(self, limit: Limit, size: int, enqueue: Callable[["Share"], None]) -> None:
+        self.limit = limit
+        self.size = size
+        self.queued = False
+        self.held = 0
+        """Units that may be used without asking; below zero when requests used more than they had reserved."""
+        self.closing = False
+        """Nothing is taken ahead any more."""
+        self.local_until = 0.0
+        """Until then it grants by itself, because the counters have just been lost."""
+        self.last_used = 0.0
+        self._enqueue = enqueue
+        self._waiting: deque[tuple[int, asyncio.Future[bool]]] = deque()
+        self._wanted = 0
+        self._refused_until = 0.0
+        self._refused_units = 0
+        self.retry_at = 0.0
+
+    def enqueue(self) -> None:
+        """Have a worker look at it."""
+        if not self.queued:
+            self.queued = True
+            self._enqueue(self)
+
+    def hopeless(self, units: int, now: float) -> bool:
+        """True when as much was refused a moment ago."""
+        return now < self._refused_until and units >= self._refused_units
+
+    def wait(self, units: int) -> asyncio.Future[bool]:
+        """A future that tells whether the units were taken."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((units, future))
+        self._wanted += units
+        self.enqueue()
+        return future
+
+    def _serve(self, take: Callable[[int], bool], now: float, again_s: float) -> None:
+        """Answer those who wait, in order; who cannot be served now is refused."""
+        refused = 0
+        while self._waiting:
+            units, future = self._waiting.popleft()
+            self._wanted -= units
+            if future.done():
+                continue
+            taken = take(units)
+            future.set_result(taken)
+            if not taken:
+                refused = units if refused == 0 else min(refused, units)
+        if refused:
+            self._refused_until, self._refused_units = now + again_s, refused
+
+    @property
+    def wanted(self) -> bool:
+        """True while requests wait for units."""
+        return bool(self._waiting)
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """True while it must not be forgotten."""
+
+    @abstractmethod
+    def take(self, units: int, now: float) -> bool:
+        """Use units in hand; asks for more in time."""
+
+    @abstractmethod
+    def take_locally(self, units: int, now: float, gateways: int) -> bool:
+        """Use units while the counters are out of reach: this gateway's part of the limit, told to them later."""
+
+    @abstractmethod
+    def undo(self, units: int, now: float) -> None:
+        """A request that took units is not going to use them."""
+
+    @abstractmethod
+    def resize(self, size: int) -> None:
+        """The key was changed: from now on this is its limit."""
+
+    @abstractmethod
+    def give_back(self, keep: int) -> None:
+        """Return what is held beyond `keep`."""
+
+    @abstractmethod
+    def idle(self, now: float) -> None:
+        """Once a second: hold no more than is needed."""
+
+    @abstractmethod
+    def forget_counter(self, now: float) -> None:
+        """The counter was lost: it is told what was used here, and nothing is taken until others have said theirs."""
+
+    @abstractmethod
+    def standing(self, now: float, month_left: float) -> Standing:
+        """What a client is told."""
+
+    @abstractmethod
+    async def work(self, counters: Counters, clock: Clock, gateways: int) -> None:
+        """Tell the counter what it is owed, take what is needed, answer those who wait.
+
+        Raises:
+            TransientError: the counters are out of reach; those who wait are still waiting.
+        """
+
+    def serve_locally(self, now: float, gateways: int) -> None:
+        """Answer those who wait without the counters."""
+        self._serve(lambda units: self.take_locally(units, now, gateways), now, ASK_AGAIN_S)
+
+
+class MeteredShare(Share):
+    """Requests or tokens: of any sixty seconds, or of a calendar month."""
+
+    def __init__(self, limit: Limit, size: int, subject: str, enqueue: Callable[[Share], None]) -> None:
+        super().__init__(limit, size, enqueue)
+        self.subject = subject
+        self.recent = RecentUse()
+        self.owed = 0
+        """To be added to the counter: used without asking, or (below zero) given back."""
+        self._reporting: tuple[int, str] | None = None
+        """What is being told and the id it is told under: the same one until it is confirmed."""
+        self._value: int | None = None
+        self._base = 0
+        """The counter a minute ago."""
+        self._lows: deque[tuple[float, int]] = deque()
+        """Lowest values seen since, rising: what was given back of an older time must not be granted twice."""
+        self._read_at = -READ_EVERY_S
+        self._taken = 0
+        self._rate = 0.0
+        self._rated_at = 0.0
+        self._target = 0
+
+    @property
+    def busy(self) -> bool:
+        return self.queued or self.held > 0 or self.owed != 0
+
+    @property
+    def windowed(self) -> bool:
+        return self.limit is not Limit.BUDGET
+
+    def take(self, units: int, now: float) -> bool:
+        if self.held < units:
+            return False
+        self.held -= units
+        self._taken += units
+        self.last_used = now
+        self.recent.add(now, units)
+        if self.held * 2 < self._target and not self.queued:
+            self.enqueue()
+        return True
+
+    def take_locally(self, units: int, now: float, gateways: int) -> bool:
+        if self.take(units, now):
+            return True
+        if self.windowed:
+            fits = self.recent.total(now) + units <= limits.local_share(self.size, gateways)
+        else:
+            fits = self.owed + units <= limits.local_budget(self.size, self._value, gateways)
+        if fits:
+            self.owed += units
+            self.last_used = now
+            self.recent.add(now, units)
+        return fits
+
+    def undo(self, units: int, now: float) -> None:
+        self.correct(-units, now)
+
+    def correct(self, units: int, now: float) -> None:
+        """What was used beyond (or, below zero, short of) what had been reserved."""
+        self.held -= units
+        self.recent.add(now, units)
+        if self.held < 0:
+            self.enqueue()
+
+    def resize(self, size: int) -> None:
+        self.size = size
+        self.give_back(0)
+        self._refused_until = 0.0
+
+    def give_back(self, keep: int) -> None:
+        if self.held > keep:
+            self.owed -= self.held - keep
+            self.held = keep
+            self.enqueue()
+
+    def idle(self, now: float) -> None:
+        self.give_back(0 if now - self.last_used > IDLE_S else 2 * self._target)
+
+    def forget_counter(self, now: float) -> None:
+        self.owed = self.recent.total(now) + max(0, self.held)
+        self._reporting = None
+        self._lows.clear()
+        self._value, self._base, self._read_at = None, 0, -READ_EVERY_S
+        self.local_until = now + GRACE_S
+        if self.owed:
+            self.enqueue()
+
+    def standing(self, now: float, month_left: float) -> Standing:
+        remaining = min(self.size, self._remaining() + max(0, self.held))
+        if not self.windowed:
+            return Standing(self.size, remaining, month_left)
+        last = self.recent.last()
+        return Standing(self.size, remaining, 0.0 if last is None else max(0.0, min(WINDOW_S, last - now)))
+
+    async def work(self, counters: Counters, clock: Clock, gateways: int) -> None:
+        if self.held < 0:
+            self.owed -= self.held
+            self.held = 0
+        await self._report(counters, clock)
+        now = clock.monotonic()
+        if now < self.local_until:
+            self.serve_locally(now, gateways)
+            return
+        if now - self._read_at >= READ_EVERY_S:
+            await self._read(counters, clock)
+        self._measure(now)
+        ahead = self._target - self.held if now - self.last_used < IDLE_S and not self.closing else 0
+        asked = limits.lease_size(self._wanted - self.held, ahead, self._remaining())
+        if asked > 0:
+            await self._lease(counters, clock, asked)
+        now = clock.monotonic()
+        if self._wanted > self.held and self._read_at < now - ASK_AGAIN_S / 2:
+            await self._read(counters, clock)
+        again_s = max(0.001, min(ASK_AGAIN_S, self.retry_at - now)) if self.windowed else ASK_BUDGET_AGAIN_S
+        self._serve(lambda units: self.take(units, now), now, again_s)
+
+    async def _lease(self, counters: Counters, clock: Clock, asked: int) -> None:
+        value = await counters.add(self.subject, asked)
+        self._note(value - asked, clock.monotonic())
+        got = limits.granted(value, asked, self._allowance())
+        self.held += got
+        self._value = value
+        if got < asked:
+            self.owed += got - asked
+            await self._report(counters, clock)
+
+    async def _report(self, counters: Counters, clock: Clock) -> None:
+        """Add what is owed; repeated under the same id until it is confirmed, so that it counts once."""
+        while self.owed or self._reporting is not None:
+            if self._reporting is None:
+                self._reporting = (self.owed, uuid7())
+            units, operation = self._reporting
+            self._value = await counters.add(self.subject, units, operation)
+            self._reporting = None
+            self.owed -= units
+            self._note(self._value, clock.monotonic())
+
+    def _note(self, value: int, now: float) -> None:
+        lows = self._lows
+        while lows and lows[-1][1] >= value:
+            lows.pop()
+        lows.append((now, value))
+
+    def _allowance(self) -> int:
+        if not self.windowed:
+            return self.size
+        return self.size + (min(self._base, self._lows[0][1]) if self._lows else self._base)
+
+    async def _read(self, counters: Counters, clock: Clock) -> None:
+        """What had been counted a minute ago, and what is counted now."""
+        if not self.windowed:
+            self._value = await counters.last(self.subject) or 0
+            self._read_at = clock.monotonic()
+            return
+        since = clock.now() - timedelta(seconds=WINDOW_S)
+        reading = await counters.read(self.subject, since)
+        now = clock.monotonic()
+        self._read_at = now
+        while self._lows and self._lows[0][0] < now - WINDOW_S:
+            self._lows.popleft()
+        if reading is None:
+            self._value = self._base = 0
+            return
+        self._base, self._value = reading.before, reading.value
+        self.retry_at = now + max(0.0, (reading.first_at - since).total_seconds())
+
+    def _remaining(self) -> int:
+        return max(0, self._allowance() - (self._value or 0) - max(0, self.owed))
+
+    def _measure(self, now: float) -> None:
+        elapsed = now - self._rated_at
+        if elapsed >= limits.LEASE_S / 2:
+            self._rate = (self._rate + self._taken / elapsed) / 2
+            self._rated_at, self._taken = now, 0
+            self._target = limits.lease_target(self._rate, self.size)
