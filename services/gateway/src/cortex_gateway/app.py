@@ -8,21 +8,29 @@ from contextlib import asynccontextmanager
 from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.streams import KEYS, MODELS, REPLICAS, VERDICTS
 from cortex_gateway import metrics
+from cortex_gateway.adapters.cancel_bus import CancelBus
 from cortex_gateway.adapters.hints import HintQueue
 from cortex_gateway.adapters.token_counter import EngineTokenCounter
 from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
 from cortex_gateway.adapters.usage_publisher import UsagePublisher
 from cortex_gateway.adapters.usage_spool import UsageSpool
+from cortex_gateway.admission import GatePolicy
+from cortex_gateway.cancelling import Cancellation
 from cortex_gateway.domain.balancing import BreakerPolicy
+from cortex_gateway.domain.hedging import HedgePolicy
 from cortex_gateway.domain.routing import Keys, RoutingTable
-from cortex_gateway.entrypoints.asgi import GatewayApp
+from cortex_gateway.entrypoints.options import ServerOptions, tls_context
+from cortex_gateway.entrypoints.server import HttpServer
+from cortex_gateway.fleet import FleetPolicy
 from cortex_gateway.forwarding import Dispatcher, Limits
 from cortex_gateway.inference import InferenceHandler
+from cortex_gateway.passthrough import Passthrough
 from cortex_gateway.pipeline import Gateway, Parts
 from cortex_gateway.projection import Projection, Views
 from cortex_gateway.relay import Relay
 from cortex_gateway.settings import Settings
 from cortex_gateway.settlement import Bookkeeper
+from cortex_gateway.waiting import WaitPolicy
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
 from cortex_kit.errors import PermanentError
@@ -53,12 +61,18 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     projection.on_swap(lambda table: _on_swap(table, dispatcher, client))
     books = Bookkeeper(spool, EngineTokenCounter(client, timeout_s=settings.count_timeout_s), clock, source)
     relay = Relay(books, clock, max_response_bytes=settings.max_response_bytes)
-    inference = InferenceHandler(projection, dispatcher, relay, books, clock)
-    gateway = Gateway(Parts(projection, inference, books, clock))
+    inference = InferenceHandler(
+        projection, dispatcher, relay, books, clock, default_max_tokens=settings.default_max_tokens
+    )
+    cancels = CancelBus(bus, inference.running)
+    passthrough = Passthrough(projection, client, enabled=settings.upstream_passthrough)
+    gateway = Gateway(Parts(projection, inference, books, clock, passthrough, Cancellation(inference.running, cancels)))
+    server = _build_http(settings, gateway, projection, spool)
     metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
     metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
 
     async def drain() -> None:
+        server.drain()
         await gateway.drain()
         await publisher.flush(FLUSH_TIMEOUT_S)
 
@@ -70,6 +84,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "verdicts": views.verdicts.run,
         "projection": projection.run,
         "hints": hints.run,
+        "cancels": cancels.run,
         "books": books.run,
         "usage": publisher.run,
         "staleness": lambda: _watch_staleness(bus),
@@ -77,10 +92,9 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     try:
         yield Service(
             name="gateway",
-            http=_build_http(settings, gateway, projection, spool),
+            http=server,
             tasks=tasks,
             drain=drain,
-            uvicorn_options=_uvicorn_options(settings),
         )
     finally:
         client.close()
@@ -118,7 +132,7 @@ def _on_swap(table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstream
     client.forget_others({(endpoint.host, endpoint.port, endpoint.tls) for endpoint in endpoints})
 
 
-def _build_http(settings: Settings, gateway: Gateway, projection: Projection, spool: UsageSpool) -> GatewayApp:
+def _build_http(settings: Settings, gateway: Gateway, projection: Projection, spool: UsageSpool) -> HttpServer:
     operations = ops_app(
         "Cortex gateway",
         {
@@ -127,27 +141,52 @@ def _build_http(settings: Settings, gateway: Gateway, projection: Projection, sp
             "draining": lambda: "shutting down" if gateway.draining else None,
         },
     )
-    return GatewayApp(
-        gateway,
-        operations,
+    tls = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = tls_context(settings.tls_certificate, settings.tls_key)
+    return HttpServer(gateway.handle, operations, _server_options(settings), tls=tls)
+
+
+def _server_options(settings: Settings) -> ServerOptions:
+    return ServerOptions(
+        max_head_bytes=settings.max_head_bytes,
+        max_headers=settings.max_headers,
         max_body_bytes=settings.max_body_bytes,
+        max_bodies_bytes=settings.max_bodies_bytes,
+        max_connections=settings.max_connections,
+        max_requests=settings.max_requests_per_connection,
+        head_timeout_s=settings.head_timeout_s,
         body_timeout_s=settings.body_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
         stall_timeout_s=settings.client_stall_timeout_s,
+        trusted_proxies=settings.trusted_proxies,
     )
-
-
-def _uvicorn_options(settings: Settings) -> dict[str, object]:
-    """Off unless asked for: whoever may set the client's address can walk around a key's address list."""
-    trusted = settings.trusted_proxies
-    return {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
 
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
-        wait_s=settings.replica_wait_s,
-        max_waiters=settings.max_waiters,
         max_attempts=settings.max_attempts,
         breaker=BreakerPolicy(settings.breaker_failures, settings.breaker_cooldown_s),
+        wait=WaitPolicy(
+            wait_s=settings.replica_wait_s,
+            max_waiters=settings.max_waiters,
+            demand_wait_s=settings.demand_wait_s,
+            max_demand_waiters=settings.max_demand_waiters,
+            ping_s=settings.demand_ping_s,
+        ),
+        gate=GatePolicy(
+            max_queue=settings.max_queue,
+            wait_s=settings.queue_wait_s,
+            batch_wait_s=settings.queue_wait_batch_s,
+            batch_handicap_s=settings.batch_handicap_s,
+        ),
+        fleet=FleetPolicy(
+            bounded_load=settings.bounded_load,
+            prefix_bytes=settings.prefix_bytes,
+            default_slots=settings.replica_slots,
+            slot_factor=settings.slot_factor,
+        ),
+        hedge=HedgePolicy(settings.hedge, settings.hedge_after_s),
     )
 
 

@@ -15,6 +15,7 @@ from cortex_gateway.domain.routing import Route, RoutingTable, Target
 from cortex_gateway.metrics import QUEUED
 
 REFRESH_S = 1.0
+SESSION_HEADER = b"x-session-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class FleetPolicy:
     slot_factor: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Affinity:
     """What may tie a request to a replica: a session, which pins it, a key of a cache, or the body's own beginning."""
 
@@ -102,7 +103,7 @@ class Fleet:
         index = self._index.get(incarnation)
         if index is not None:
             self._figures.add(index, 1)
-            if count > self._peaks[index]:
+            if count > self._peaks[index]:  # noqa: PLR1730 - a call costs more
                 self._peaks[index] = count
 
     def give(self, incarnation: str) -> None:

@@ -200,4 +200,6 @@ class Dispatcher:
         if not patient:
             self._room.demand(route)
             raise self._room.unavailable(route, call)
-        await self._room.wait(route, call, [self._attempts.ready_at(target, call, now) for target in route.targets], now)
+        await self._room.wait(
+            route, call, [self._attempts.ready_at(target, call, now) for target in route.targets], now
+        )

@@ -2,23 +2,28 @@
 
 import asyncio
 import dataclasses
+import functools
 from dataclasses import dataclass
 
-from cortex_contracts.enums import UsageOutcome
+from cortex_contracts.enums import Task, UsageOutcome
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, require_scope
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.ask import Answering, Ask, engine_body, read_ask
 from cortex_gateway.domain.levelling.engine_errors import TokensOverContextError
 from cortex_gateway.domain.levelling.tokens import MESSAGES_PATH, needs_template, read_rendered, template_body
-from cortex_gateway.domain.requests import ApiRoute, check_task
+from cortex_gateway.domain.requests import NULL, ApiRoute, check_task
 from cortex_gateway.domain.routing import Route, Target
 from cortex_gateway.domain.usage import Tokens
+from cortex_gateway.early_stream import end_with, ping
+from cortex_gateway.fleet import SESSION_HEADER, Affinity
 from cortex_gateway.forwarding import Answer, Call, Dispatcher
+from cortex_gateway.limiter import Limiter
 from cortex_gateway.metrics import RouteMetrics
-from cortex_gateway.ports import ClientGoneError, Reply, Request, UpstreamRequest
+from cortex_gateway.ports import ClientGoneError, Headers, Reply, Request, UpstreamRequest
 from cortex_gateway.projection import Projection
 from cortex_gateway.relay import Delivery, Relay
+from cortex_gateway.running import RunningRequests, deadline_of
 from cortex_gateway.settlement import Bookkeeper, Exchange
 from cortex_kit.clock import Clock
 
@@ -49,13 +54,16 @@ class InferenceHandler:
         books: Bookkeeper,
         clock: Clock,
         *,
+        limiter: Limiter | None = None,
         default_max_tokens: int = 0,
     ) -> None:
+        self._limiter = limiter
         self._projection = projection
         self._dispatcher = dispatcher
         self._relay = relay
         self._books = books
         self._clock = clock
+        self.running = RunningRequests()
         self._default_max_tokens = default_max_tokens
 
     async def run(self, inference: Inference) -> int:
@@ -71,19 +79,43 @@ class InferenceHandler:
             request_id=inference.request_id,
             metrics=inference.metrics,
             prepare=lambda route, target: _prepare(route, target, inference, ask),
+            key_id=inference.key.document.id,
+            batch=inference.key.document.priority == "batch",
+            affinity=_affinity(inference, ask),
+            may_use=lambda route: inference.key.may_use(route.names),
+            ping=functools.partial(ping, inference.reply, _headers(inference)) if ask.stream else None,
         )
+        running = self.running.enter(call.key_id, call.request_id, deadline_of(inference.request))
         try:
             return await self._forward(inference, exchange, call, ask)
         except ApiError as error:
+            if exchange.permit is not None:
+                error.extra_headers += tuple(exchange.permit.headers())
             outcome = UsageOutcome.UPSTREAM_ERROR if error.status >= 500 else UsageOutcome.REJECTED
             _note(exchange, call)
             self._books.settle(exchange, error.status, outcome, Tokens())
-            raise
+            return await _fail(inference, ask, error)
         except (asyncio.CancelledError, ClientGoneError):
             _note(exchange, call)
             tokens = None if call.sent is None else Tokens(estimated=True)
             self._books.settle_interrupted(exchange, CLIENT_CLOSED, UsageOutcome.CLIENT_DISCONNECTED, tokens)
-            raise
+            if running.interruption is None or inference.reply.gone:
+                raise
+            running.absorb()
+            return await _fail(inference, ask, running.interruption)
+        finally:
+            self.running.leave(running)
+            if exchange.permit is not None:
+                exchange.permit.release()
+
+    async def _admit(self, inference: Inference, exchange: Exchange, route: Route, body: bytes) -> Headers:
+        """Take what the request may use of its key's limits; the headers that tell the client how much is left."""
+        if self._limiter is None or not inference.key.limited:
+            return []
+        generates = route.task is Task.GENERATE
+        permit = await self._limiter.admit(inference.key, body, stream=exchange.stream, generates=generates)
+        exchange.permit = permit
+        return permit.headers()
 
     async def _forward(self, inference: Inference, exchange: Exchange, call: Call, ask: Ask) -> int:
         name = ask.fields.model
@@ -94,15 +126,16 @@ class InferenceHandler:
         if not inference.key.may_use(route.names):
             raise errors.model_not_allowed(name)
         check_task(inference.api, name, route.task)
+        limits = await self._admit(inference, exchange, route, ask.body)
         if ask.tokenize is not None and needs_template(route.engine_type, ask.tokenize):
             ask.rendered = await self._render(call, ask)
         answer = await self._open(call, ask)
         try:
             _note(exchange, call)
-            delivery = Delivery(
-                exchange, answer, inference.reply, [(b"x-request-id", inference.request_id.encode())], call.metrics
-            )
-            answering = _answering(call.route or route, answer, inference, ask)
+            served_by = call.route or route
+            headers = [*_headers(inference), (b"x-cortex-model", served_by.label), *limits]
+            delivery = Delivery(exchange, answer, inference.reply, headers, call.metrics)
+            answering = _answering(served_by, answer, inference, ask)
             if answer.is_stream and ask.stream:
                 await self._relay.stream(delivery, answering.leveller())
             elif answer.is_stream:
@@ -155,6 +188,29 @@ def _prepare(route: Route, target: Target, inference: Inference, ask: Ask) -> Up
         idle_timeout_s=model.stream_timeout_s,
         extra_head=b"x-request-id: " + inference.request_id.encode() + b"\r\n",
     )
+
+
+async def _fail(inference: Inference, ask: Ask, error: ApiError) -> int:
+    """Tell of an error: by raising it while nothing was sent, at the end of a stream that has begun."""
+    if not inference.reply.started:
+        raise error
+    if not ask.stream:
+        raise ClientGoneError  # an answer of known length that will not be complete: only a hang-up tells
+    await end_with(inference.reply, inference.api.path, error)
+    return error.status
+
+
+def _affinity(inference: Inference, ask: Ask) -> Affinity | None:
+    """What may tie the request to a replica; the body counts for models with prefix_affinity only."""
+    session = inference.request.header(SESSION_HEADER)
+    if session is None and not ask.api.streams:
+        return None
+    key = ask.fields.prompt_cache_key
+    return Affinity(session or None, None if key is NULL or not key else bytes(key), ask.body)
+
+
+def _headers(inference: Inference) -> Headers:
+    return [(b"x-request-id", inference.request_id.encode())]
 
 
 def _name_at(route: Route, target: Target, ask: Ask) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import DesiredState, Lifecycle
 from cortex_gateway import metrics
+from cortex_gateway.cancelling import REQUESTS_PATH, Cancellation
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, authenticate
 from cortex_gateway.domain.dialects import dialect_of, error_body
@@ -41,6 +42,7 @@ class Parts:
     books: Bookkeeper
     clock: Clock
     passthrough: Passthrough
+    cancellation: Cancellation
 
 
 class Gateway:
@@ -52,6 +54,7 @@ class Gateway:
         self._books = parts.books
         self._clock = parts.clock
         self._passthrough = parts.passthrough
+        self._cancellation = parts.cancellation
         self._metrics = {path: RouteMetrics(path) for path in (*API_ROUTES, MODELS_PATH, PREFIX)}
         self._other = RouteMetrics("other")
         self._in_flight = 0
@@ -135,8 +138,14 @@ class Gateway:
             if request.method != "GET":
                 raise errors.method_not_allowed(request.method, path, "GET")
             return await self._models(key, path, reply, request_id)
+        return await self._answer_others(request, reply, key, request_id)
+
+    async def _answer_others(self, request: Request, reply: Reply, key: ApiKey, request_id: str) -> int:
+        path = request.path
         if path.startswith(PREFIX):
             return await self._passthrough.run(request, reply, key, request_id)
+        if path.startswith(REQUESTS_PATH):
+            return await self._cancellation.handle(key, request.method, path, reply, request_id)
         if path.startswith(RESPONSES_PATH):
             raise errors.response_not_stored(path[len(RESPONSES_PATH) :].partition("/")[0])
         raise errors.unknown_url(request.method, path)

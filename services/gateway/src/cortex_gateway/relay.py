@@ -14,6 +14,7 @@ from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.ask import Answering
 from cortex_gateway.domain.streams import Leveller, StreamGarbageError
 from cortex_gateway.domain.usage import Tokens, estimate_tokens
+from cortex_gateway.early_stream import STREAM_HEADERS
 from cortex_gateway.forwarding import Answer
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import ClientGoneError, Failure, Headers, Reply, UpstreamError, UpstreamResponse
@@ -21,11 +22,6 @@ from cortex_gateway.settlement import Bookkeeper, Exchange
 from cortex_kit.clock import Clock
 
 REUSE_WAIT_S = 0.25
-_STREAM_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 _JSON = b"application/json"
 T = TypeVar("T")
 
@@ -138,7 +134,7 @@ class Relay:
             if leveller.error is not None and not reply.started and not out:
                 raise leveller.error
             self._settle_stream(delivery.exchange, leveller)
-            if not reply.started:
+            if delivery.exchange.first_byte is None:
                 await self._start(delivery)
             await reply.send(out + leveller.tail(), more=False)
         except (asyncio.CancelledError, ClientGoneError):
@@ -162,7 +158,7 @@ class Relay:
                 if leveller.done:
                     return out
                 if out:
-                    if not reply.started:
+                    if delivery.exchange.first_byte is None:
                         await self._start(delivery)
                     await reply.send(out, more=True)
                 chunk = await response.read()
@@ -177,7 +173,8 @@ class Relay:
         exchange = delivery.exchange
         exchange.first_byte = self._clock.monotonic()
         delivery.metrics.ttft.observe(exchange.first_byte - exchange.started)
-        await delivery.reply.start(200, [*_STREAM_HEADERS, *delivery.headers])
+        if not delivery.reply.started:
+            await delivery.reply.start(200, [*STREAM_HEADERS, *delivery.headers])
 
     def _settle_stream(self, exchange: Exchange, leveller: Leveller) -> None:
         if leveller.error is not None or leveller.usage is None:

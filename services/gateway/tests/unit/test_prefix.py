@@ -26,7 +26,13 @@ def turns(first: object, *, tight: bool = True, **fields: object) -> list[bytes]
 @pytest.mark.parametrize("tight", [True, False])
 @pytest.mark.parametrize(
     "first",
-    ["Why?", "a } b ]} \"user\" {", [{"type": "text", "text": "hi"}, {"type": "text", "text": "you"}], "long " * 9000, ""],
+    [
+        "Why?",
+        'a } b ]} "user" {',
+        [{"type": "text", "text": "hi"}, {"type": "text", "text": "you"}],
+        "long " * 9000,
+        "",
+    ],
 )
 def test_every_turn_of_a_conversation_has_the_same_home(first, tight):
     points = {conversation_of(body, LIMIT).point for body in turns(first, tight=tight, model="m", temperature=0.3)}
@@ -63,7 +69,9 @@ def test_blocks_within_the_opening_do_not_count():
     assert not set(first.blocks) & set(second.blocks)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"messages"', b'{"prompt":"abc","max_tokens":3}', b'{"input":[1,2]}', b"\xff" * 99])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"messages"', b'{"prompt":"abc","max_tokens":3}', b'{"input":[1,2]}', b"\xff" * 99]
+)
 def test_any_bytes_do(body):
     assert conversation_of(body, LIMIT) == conversation_of(body, LIMIT)
 

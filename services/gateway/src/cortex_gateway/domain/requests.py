@@ -39,6 +39,7 @@ class RequestFields(msgspec.Struct):
     input: msgspec.Raw = NULL
     tools: msgspec.Raw = NULL
     tool_choice: msgspec.Raw = NULL
+    prompt_cache_key: msgspec.Raw = NULL
 
     @property
     def wants_usage(self) -> bool:
