@@ -190,6 +190,8 @@ class GpuInfo(ContractModel):
     name: str
     memory_total: int
     memory_free: int
+    utilization: int | None = None
+    """Share of the last moment that it computed, percent."""
 
 
 class NodeDocumentV1(Document):
@@ -204,6 +206,8 @@ class NodeDocumentV1(Document):
     gpus: tuple[GpuInfo, ...] = ()
     promised_memory: dict[str, int] = Field(default_factory=dict)
     """Bytes promised per device: `cpu` or a GPU uuid."""
+    cpu_percent: float | None = None
+    """Of all cores together, over the time since the document was last considered."""
     engines: dict[str, str] = Field(default_factory=dict)
     """Engine type -> binary or image version, as far as known."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cortex_contracts import asyncapi, doctor, documents, estimates, library, operations, rpc
+from cortex_contracts import asyncapi, doctor, documents, estimates, images, library, operations, rpc
 from cortex_contracts.base import ContractModel
 from cortex_contracts.documents import Document
 from cortex_contracts.envelope import MAX_BATCH, join_batch, parse_envelope, split_batch
@@ -22,7 +22,7 @@ DOCUMENTS = {
 }
 MESSAGES = {
     name: value
-    for module in (rpc, estimates, library, operations, doctor)
+    for module in (rpc, estimates, library, operations, doctor, images)
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, ContractModel)

@@ -27,6 +27,7 @@ from cortex_orchestrator.domain.spec import ContainerSpec, Mount
 from cortex_orchestrator.entrypoints.doctor import bind_doctor
 from cortex_orchestrator.entrypoints.dry_run import bind_dry_runs
 from cortex_orchestrator.entrypoints.events import bind, bind_demands, bind_log_follows
+from cortex_orchestrator.entrypoints.images import bind_images
 from cortex_orchestrator.handlers.admission import Admission
 from cortex_orchestrator.handlers.asks import Asks
 from cortex_orchestrator.handlers.causes import Causes
@@ -49,6 +50,7 @@ from cortex_orchestrator.ports import EngineRuntime, GpuProbe
 from cortex_orchestrator.settings import Settings
 from cortex_orchestrator.wiring import Engines, new_engines
 from cortex_orchestrator.wiring_doctor import new_doctor
+from cortex_orchestrator.wiring_images import new_images
 
 DRAIN_S = 2.0
 MODELS_IN_CONTAINER = "/models"
@@ -179,6 +181,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     broker = new_broker(settings.nats_url, name=f"orchestrator-rpc-{settings.instance}")
     bind(broker, parts.runtime, NodeId(settings.node))
     bind_doctor(broker, parts.doctor, NodeId(settings.node))
+    bind_images(broker, new_images(settings), NodeId(settings.node))
     send = sender(parts.bus)
     follows = LogFollows(parts.runtime, send, parts.lease, FollowSettings(max_follows=settings.log_follows))
     bind_log_follows(broker, follows, NodeId(settings.node), send)

@@ -36,6 +36,11 @@ class FakeNvml(ModuleType):
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
         return SimpleNamespace(total=100, free=40 + handle)
 
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
+        if handle:
+            raise self.NVMLError
+        return SimpleNamespace(gpu=37, memory=0)
+
     def nvmlDeviceGetUUID(self, handle: int) -> bytes:
         return f"GPU-{handle}".encode()
 
@@ -50,6 +55,7 @@ def test_gpus_are_listed_and_none_is_believed_free_while_the_driver_is_silent() 
     assert machine.gpus == (Gpu(0, "GPU-0", 100, 40), Gpu(1, "GPU-1", 100, 41))
     assert machine.host_reserve == 7
     assert 0 < machine.host_free <= machine.host_total
+    assert [gpu.utilization for gpu in probe.gpus()] == [37, None]
     assert nvml.open == 0
     nvml.broken = True
     assert [gpu.memory_free for gpu in probe.gpus()] == [0, 0]

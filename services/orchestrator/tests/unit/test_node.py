@@ -28,12 +28,28 @@ def node(available: int = 80, gpus: int = 0) -> NodeDocumentV1:
     )
 
 
+def busy(memory_free: int, utilization: int) -> NodeDocumentV1:
+    idle = node(gpus=1)
+    return idle.model_copy(
+        update={
+            "gpus": tuple(
+                gpu.model_copy(update={"memory_free": memory_free, "utilization": utilization}) for gpu in idle.gpus
+            )
+        }
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "news", "inventory"),
     [
         (None, node(), True, True),
         (node(), node(78), False, False),
         (node(), node(60), True, False),
+        (node(), node().model_copy(update={"cpu_percent": 8.0}), False, False),
+        (node(), node().model_copy(update={"cpu_percent": 30.0}), True, False),
+        (node(gpus=1), busy(1, 0), False, False),
+        (node(gpus=1), busy(0, 0), True, False),
+        (node(gpus=1), busy(1, 90), True, False),
         (node(), node(gpus=1), True, True),
     ],
 )

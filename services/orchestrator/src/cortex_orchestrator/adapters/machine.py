@@ -56,7 +56,15 @@ class NvmlGpus:
             name=_text(self._nvml.nvmlDeviceGetName(handle)),
             memory_total=int(memory.total),
             memory_free=int(memory.free),
+            utilization=self._utilization(handle),
         )
+
+    def _utilization(self, handle: Any) -> int | None:
+        """Some devices, a slice of one for example, cannot tell."""
+        try:
+            return int(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        except self._nvml.NVMLError:
+            return None
 
 
 def _text(value: str | bytes) -> str:
@@ -103,6 +111,7 @@ def describe(node: NodeId, runtime: RuntimeKind, gpus: GpuProbe) -> NodeDocument
         cpu_count=psutil.cpu_count() or 1,
         memory_total=memory.total,
         memory_available=memory.available,
+        cpu_percent=psutil.cpu_percent(interval=None),
         gpus=gpus.gpus(),
         aggregateversion=0,
     )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from cortex_contracts.base import NodeId
-from cortex_contracts.documents import NodeDocumentV1
+from cortex_contracts.documents import GpuInfo, NodeDocumentV1
 from cortex_contracts.events import NodeUpdatedV1
 from cortex_kit.clock import next_version
 from cortex_kit.errors import TransientError
@@ -15,13 +15,26 @@ log = get_logger()
 
 MEMORY_STEP = 0.05
 """A change of the available memory below this share of the whole is not worth a write."""
+LOAD_STEP = 10.0
+"""The same for the load of processors, in percentage points."""
 
 
 def is_news(old: NodeDocumentV1 | None, new: NodeDocumentV1) -> bool:
     """Whether readers should hear of it."""
     if old is None or has_new_inventory(old, new):
         return True
-    return abs(old.memory_available - new.memory_available) > MEMORY_STEP * new.memory_total
+    return (
+        abs(old.memory_available - new.memory_available) > MEMORY_STEP * new.memory_total
+        or abs((old.cpu_percent or 0.0) - (new.cpu_percent or 0.0)) > LOAD_STEP
+        or any(_busier(before, now) for before, now in zip(old.gpus, new.gpus, strict=False))
+    )
+
+
+def _busier(old: GpuInfo, new: GpuInfo) -> bool:
+    return (
+        abs(old.memory_free - new.memory_free) > MEMORY_STEP * new.memory_total
+        or abs((old.utilization or 0) - (new.utilization or 0)) > LOAD_STEP
+    )
 
 
 def has_new_inventory(old: NodeDocumentV1 | None, new: NodeDocumentV1) -> bool:
