@@ -31,6 +31,7 @@ _COMMANDS = (
     "events",
     "webhook",
     "audit",
+    "backup",
     "system",
     "gguf",
     "user",

@@ -1,5 +1,6 @@
 """`cortex system ...`."""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -103,3 +104,69 @@ def gpus(home: HomeOption = None, as_json: JsonOption = False) -> None:
         for item in items
     ]
     console().print(table(("host", "gpu", "name", "memory", "free", "promised", "replicas"), rows))
+
+
+@app.command(epilog="Example: `cortex system images`")
+def images(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Engine images by host: the defaults, those that models name, and other tags of the same repositories."""
+    items = call(home, lambda api: api.rows("/admin/system/docker-images"))
+    if as_json:
+        print_json(items)
+        return
+    rows = [
+        (one["reference"], item["node"], "yes" if one["present"] else "no", one["default_of"] or "", size(one["size"]))
+        for item in items
+        for one in item["images"]
+    ]
+    if rows:
+        console().print(table(("image", "host", "there", "default of", "size"), rows))
+    for item in items:
+        if item["reason"]:
+            console().print(f"{item['node']}: {item['reason']}", markup=False)
+
+
+@app.command(epilog="Example: `cortex system capabilities`")
+def capabilities(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """What is possible here, and what is not and why."""
+    answer = call(home, lambda api: api.call("GET", "/admin/system/capabilities"))
+    if as_json:
+        print_json(answer)
+        return
+    engines = [
+        (f"engine {one['engine_type']}", "yes" if one["enabled"] else "no", "" if one["enabled"] else "CORTEX_ENGINES")
+        for one in answer["engines"]
+    ]
+    features = [(one["name"], "yes" if one["available"] else "no", one["reason"] or "") for one in answer["features"]]
+    console().print(table(("what", "possible", "why not"), [*engines, *features]))
+
+
+@app.command(epilog="Example: `cortex system trends --minutes 60`")
+def trends(
+    minutes: Annotated[int, typer.Option(help="How far back.", min=1, max=1440)] = 15,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Processor, memory and GPUs of each host lately: lowest, mean and highest."""
+    answer = call(home, lambda api: api.call("GET", f"/admin/system/host/trends?minutes={minutes}"))
+    if as_json:
+        print_json(answer)
+        return
+    rows: list[tuple[object, ...]] = []
+    for item in answer["items"]:
+        points: list[Row] = item["points"]
+        cpu = [point["cpu_percent"] for point in points if point["cpu_percent"] is not None]
+        rows.append((item["hostname"], "cpu %", *_spread(cpu, lambda value: f"{value:.0f}")))
+        used = [item["memory_total"] - point["memory_available"] for point in points]
+        rows.append((item["hostname"], "memory used", *_spread(used, lambda value: size(int(value)))))
+        for index in sorted({gpu["index"] for point in points for gpu in point["gpus"]}):
+            own = [gpu for point in points for gpu in point["gpus"] if gpu["index"] == index]
+            memory = [gpu["memory_total"] - gpu["memory_free"] for gpu in own]
+            rows.append((item["hostname"], f"gpu {index} memory", *_spread(memory, lambda value: size(int(value)))))
+    columns = ("host", "what", "lowest", "mean", "highest", "last")
+    console().print(table(columns, rows) if rows else "nothing recorded yet")
+
+
+def _spread(values: Sequence[float], show: Callable[[float], str]) -> tuple[str, ...]:
+    if not values:
+        return ("-",) * 4
+    return tuple(show(value) for value in (min(values), sum(values) / len(values), max(values), values[-1]))

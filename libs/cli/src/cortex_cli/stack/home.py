@@ -31,6 +31,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def backups(self) -> Path:
+        """What `cortex backup create` makes, unless CORTEX_EXPORT_DIR names another folder."""
+        return self.root / "backups"
+
+    @property
     def spool(self) -> Path:
         """Usage records the gateway keeps while NATS is away."""
         return self.root / "spool"

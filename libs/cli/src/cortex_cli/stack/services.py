@@ -45,6 +45,7 @@ def environment(wiring: Wiring, inherited: Mapping[str, str]) -> dict[str, str]:
         "CORTEX_NATS_URL": wiring.nats_url,
         "CORTEX_SECRET_KEY": wiring.secret_key,
         "CORTEX_MODELS_DIR": str(wiring.models),
+        "CORTEX_EXPORT_DIR": inherited.get("CORTEX_EXPORT_DIR", str(wiring.home.backups)),
         "CORTEX_REGISTRY_DATABASE_URL": wiring.database_url,
         "CORTEX_REGISTRY_ADMIN_TOKEN": wiring.admin_token,
         "CORTEX_GATEWAY_SPOOL_DIR": str(wiring.home.spool),
