@@ -25,6 +25,7 @@ from cortex_gateway.projection import Projection
 from cortex_gateway.relay import Delivery, Relay
 from cortex_gateway.running import RunningRequests, deadline_of
 from cortex_gateway.settlement import Bookkeeper, Exchange
+from cortex_gateway.tracing import RequestTracer
 from cortex_kit.clock import Clock
 
 CLIENT_CLOSED = 499
@@ -46,7 +47,7 @@ class Inference:
 class InferenceHandler:
     """Takes requests whose sender is known through to their settlement."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the stations of a request
         self,
         projection: Projection,
         dispatcher: Dispatcher,
@@ -55,9 +56,11 @@ class InferenceHandler:
         clock: Clock,
         *,
         limiter: Limiter | None = None,
+        tracer: RequestTracer | None = None,
         default_max_tokens: int = 0,
     ) -> None:
         self._limiter = limiter
+        self._tracer = tracer or RequestTracer(None)
         self._projection = projection
         self._dispatcher = dispatcher
         self._relay = relay
@@ -73,12 +76,13 @@ class InferenceHandler:
         inference.reply.watch()
         ask = read_ask(inference.api, body, self._default_max_tokens)
         exchange = self._new_exchange(inference, ask)
+        head = _head(inference, exchange)
         call = Call(
             model=ask.fields.model,
             stream=ask.stream or ask.several,
             request_id=inference.request_id,
             metrics=inference.metrics,
-            prepare=lambda route, target: _prepare(route, target, inference, ask),
+            prepare=lambda route, target: _prepare(route, target, inference, ask, head),
             key_id=inference.key.document.id,
             batch=inference.key.document.priority == "batch",
             affinity=_affinity(inference, ask),
@@ -175,10 +179,17 @@ class InferenceHandler:
             stream=ask.stream,
             started_at=self._clock.now(),
             started=self._clock.monotonic(),
+            trace=self._tracer.begin(inference.request, inference.api.path),
         )
 
 
-def _prepare(route: Route, target: Target, inference: Inference, ask: Ask) -> UpstreamRequest:
+def _head(inference: Inference, exchange: Exchange) -> bytes:
+    """The header lines that the engine is sent for this request."""
+    head = b"x-request-id: " + inference.request_id.encode() + b"\r\n"
+    return head if exchange.trace is None else head + exchange.trace.head
+
+
+def _prepare(route: Route, target: Target, inference: Inference, ask: Ask, head: bytes) -> UpstreamRequest:
     """The engine's form of the request; raises ApiError when this engine cannot do what it asks."""
     model = route.model
     return UpstreamRequest(
@@ -186,7 +197,7 @@ def _prepare(route: Route, target: Target, inference: Inference, ask: Ask) -> Up
         body=engine_body(ask, route.capabilities, _name_at(route, target, ask), route.defaults),
         first_byte_timeout_s=model.request_timeout_s,
         idle_timeout_s=model.stream_timeout_s,
-        extra_head=b"x-request-id: " + inference.request_id.encode() + b"\r\n",
+        extra_head=head,
     )
 
 

@@ -36,6 +36,20 @@ class Reservation(Protocol):
         ...
 
 
+class Trace(Protocol):
+    """Where a request belongs among the traces of others."""
+
+    @property
+    def traceparent(self) -> bytes:
+        """W3C trace context, for what follows from the request."""
+        ...
+
+    @property
+    def head(self) -> bytes:
+        """The same as a header line for the engine."""
+        ...
+
+
 @dataclass(slots=True)
 class Exchange:
     """What has to be remembered of one request until it is settled."""
@@ -56,6 +70,7 @@ class Exchange:
     settled: bool = False
     permit: Reservation | None = None
     """What the request took of the limits of its key."""
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,7 @@ class Bookkeeper:
         if not exchange.settled:
             exchange.settled = True
             data = self._data(exchange, status, outcome, tokens)
-            self._log.append(self._encode(data, exchange.correlation_id))
+            self._log.append(self._encode(data, exchange))
             self._tell(exchange, data)
 
     def settle_interrupted(self, exchange: Exchange, status: int, outcome: UsageOutcome, tokens: Tokens | None) -> None:
@@ -113,7 +128,7 @@ class Bookkeeper:
         exchange.settled = True
         body = exchange.sent_body
         data = self._data(exchange, status, outcome, msgspec.structs.replace(tokens, prompt=estimate_tokens(body)))
-        provisional = self._encode(data, exchange.correlation_id)
+        provisional = self._encode(data, exchange)
         if self._queue.full():
             self._log.append(provisional)
             self._tell(exchange, data)
@@ -139,7 +154,7 @@ class Bookkeeper:
                 if prompt is not None:
                     count = replace(count, data=msgspec.structs.replace(count.data, prompt_tokens=prompt))
             finally:
-                count.finish(self._encode(count.data, count.exchange.correlation_id))
+                count.finish(self._encode(count.data, count.exchange))
                 self._tell(count.exchange, count.data)
                 self._queue.task_done()
 
@@ -174,5 +189,12 @@ class Bookkeeper:
             started_at=exchange.started_at,
         )
 
-    def _encode(self, data: UsageData, correlation_id: str | None) -> bytes:
-        return encode_envelope(data, source=self._source, now=self._clock.now(), correlation_id=correlation_id)
+    def _encode(self, data: UsageData, exchange: Exchange) -> bytes:
+        trace = exchange.trace
+        return encode_envelope(
+            data,
+            source=self._source,
+            now=self._clock.now(),
+            correlation_id=exchange.correlation_id,
+            traceparent=None if trace is None else trace.traceparent.decode(),
+        )

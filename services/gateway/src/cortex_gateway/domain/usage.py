@@ -119,12 +119,15 @@ class _UsageEnvelope(msgspec.Struct, omit_defaults=False):
     data: UsageData
     aggregateversion: int
     correlationid: str | None
+    traceparent: str | None
 
 
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_envelope(data: UsageData, *, source: str, now: datetime, correlation_id: str | None) -> bytes:
+def encode_envelope(
+    data: UsageData, *, source: str, now: datetime, correlation_id: str | None, traceparent: str | None = None
+) -> bytes:
     """The CloudEvents envelope of one usage record as one line of JSON. Its id is the request's id: one record each."""
     return _encode(
         _UsageEnvelope(
@@ -138,6 +141,7 @@ def encode_envelope(data: UsageData, *, source: str, now: datetime, correlation_
             data=data,
             aggregateversion=0,
             correlationid=correlation_id,
+            traceparent=traceparent,
         )
     )
 
