@@ -4,19 +4,14 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
 from cortex_gateway.domain.routing import Endpoint, parse_endpoint
 from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
+from cortex_testing.certificates import self_signed
 
 pytestmark = pytest.mark.integration
 
@@ -132,6 +127,30 @@ async def test_a_pooled_connection_that_died_is_replaced_without_the_caller_noti
         (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000, Failure.BROKEN),
         (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Failure.BROKEN),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n" + b"a" * 100, Failure.BROKEN),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            Failure.BROKEN,
+        ),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\nx-one: a\r\n b\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\nx-one: a\rset-cookie: b\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\nx-one: a\nset-cookie: b\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\nx-one: \0\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 300 + b"\r\n", Failure.BROKEN),
+        (b"HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 20 OK\r\ncontent-length: 2\r\n\r\nok", Failure.BROKEN),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20, Failure.BROKEN),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n", Failure.BROKEN),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"x" * 1000 + b"\r\na\r\n0\r\n\r\n",
+            Failure.BROKEN,
+        ),
+        (b"\x16\x03\x01\x00\x01\x02", Failure.BROKEN),
     ],
 )
 async def test_bad_answers_are_named(answer, failure):
@@ -148,6 +167,80 @@ async def test_bad_answers_are_named(answer, failure):
         with pytest.raises(UpstreamError) as broken:
             await exchange()
         assert broken.value.failure is failure
+        client.close()
+
+
+@pytest.mark.parametrize("more", [OK, b"x", b"\r\n"])
+async def test_a_connection_on_which_an_engine_says_too_much_is_not_used_again(more):
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(OK + more)
+
+    async with server(handle) as endpoint:
+        client = new_client()
+        for _ in range(3):
+            response = await client.post(endpoint, REQUEST)
+            assert await response.read_all(10) == b"ok"
+            response.close()
+        assert connections == 3
+        client.close()
+
+
+async def test_an_answer_that_comes_while_nobody_asks_ends_the_connection():
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(OK)
+            await asyncio.sleep(0.02)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
+
+    async with server(handle) as endpoint:
+        client = new_client()
+        for _ in range(2):
+            response = await client.post(endpoint, REQUEST)
+            assert await response.read_all(10) == b"ok"
+            response.close()
+            await asyncio.sleep(0.1)
+        assert connections == 2
+        client.close()
+
+
+async def test_an_answer_of_which_only_a_part_was_read_leaves_nothing_to_the_next_request():
+    async with server(answering(OK, then_close=False)) as endpoint:
+        client = new_client()
+        response = await client.post(endpoint, REQUEST)
+        response.close()
+        response = await client.post(endpoint, REQUEST)
+        assert await response.read_all(10) == b"ok"
+        response.close()
+        client.close()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+async def test_an_answer_may_come_in_any_pieces(size):
+    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;e=1\r\no\r\n1\r\nk\r\n0\r\nx: y\r\n\r\n"
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        for start in range(0, len(answer), size):
+            writer.write(answer[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with server(handle) as endpoint:
+        client = new_client()
+        response = await client.post(endpoint, REQUEST)
+        assert await response.read_all(10) == b"ok"
+        response.close()
         client.close()
 
 
@@ -258,29 +351,6 @@ async def test_a_reader_that_is_slow_stops_the_engine_from_filling_memory():
         while total < stalled:
             total += len(await response.read())
         response.close()
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate for localhost and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return paths
 
 
 async def test_a_secure_endpoint_is_used_only_with_a_certificate_that_is_trusted(

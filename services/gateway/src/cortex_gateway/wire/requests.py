@@ -108,7 +108,7 @@ def read_request_line(line: bytes) -> RequestLine:
     match = _LINE.fullmatch(line)
     if match is None:
         if _ANY_VERSION.fullmatch(line):
-            raise BadMessageError("version", "Only HTTP/1.1 and HTTP/1.0 are spoken here.", 505)
+            raise BadMessageError("version", "This version of HTTP is not spoken here.", 505)
         raise BadMessageError("request_line", "The request line is malformed.")
     method, target = match[1].decode(), match[2]
     if method == "CONNECT":
