@@ -118,6 +118,11 @@ class Fleet:
             self._figures.add(index, -1)
 
     @property
+    def in_flight(self) -> int:
+        """Requests of ours at all replicas."""
+        return sum(self._counts.values())
+
+    @property
     def loads(self) -> tuple[int, ...]:
         """Requests at each replica: ours, and those of others as far as known."""
         return tuple(self._figures.loads)
@@ -180,6 +185,10 @@ class Fleets:
             fleet = self._fleets[route.model.id] = Fleet(self._policy, gate, self._memory, self._now)
         fleet.follow(route)
         return fleet
+
+    def in_flight(self) -> list[tuple[str, int]]:
+        """Name of each model and its requests at engines."""
+        return [(fleet.gate.model, fleet.in_flight) for fleet in self._fleets.values()]
 
     def on_swap(self, table: RoutingTable) -> None:
         """Follow the table where somebody waits; forget models that are gone."""

@@ -57,6 +57,10 @@ class Dispatcher:
         for model_id in self._beginnings.keys() - {route.model.id for route in table.routes}:
             del self._beginnings[model_id]
 
+    def in_flight(self) -> list[tuple[str, int]]:
+        """Name of each model and its requests at engines, for whoever counts."""
+        return self._fleets.in_flight()
+
     async def open(self, call: Call) -> Answer:
         """Get an answer to begin, on whichever replica can; on a fallback's when the model itself cannot.
 
