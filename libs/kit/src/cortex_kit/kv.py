@@ -81,6 +81,18 @@ class KVView(Generic[DocumentT]):
         """True once a whole snapshot was seen; stays true while NATS is away."""
         return self._synced.is_set()
 
+    @property
+    def sequence(self) -> int:
+        """The bucket's last sequence that is part of the projection."""
+        return self._last_sequence
+
+    def preload(self, items: Mapping[str, DocumentT], sequence: int) -> None:
+        """Begin with what was known before, until a snapshot is seen; nothing happens when one was. Not a change:
+        nobody is called back. What the snapshot lacks is told as changes then."""
+        if not self.synced:
+            self._swap(dict(items))
+            self._last_sequence = sequence
+
     async def wait_synced(self) -> None:
         await self._synced.wait()
 

@@ -9,7 +9,9 @@ from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDo
 from cortex_contracts.streams import KEYS, MODELS, REPLICAS, VERDICTS
 from cortex_gateway import metrics
 from cortex_gateway.adapters.cancel_bus import CancelBus
+from cortex_gateway.adapters.counters import JetStreamCounters
 from cortex_gateway.adapters.hints import HintQueue
+from cortex_gateway.adapters.snapshot import SnapshotFile
 from cortex_gateway.adapters.token_counter import EngineTokenCounter
 from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
 from cortex_gateway.adapters.usage_publisher import UsagePublisher
@@ -24,15 +26,18 @@ from cortex_gateway.entrypoints.server import HttpServer
 from cortex_gateway.fleet import FleetPolicy
 from cortex_gateway.forwarding import Dispatcher, Limits
 from cortex_gateway.inference import InferenceHandler
+from cortex_gateway.limiter import Limiter, LimiterRules
+from cortex_gateway.observing import Observing
 from cortex_gateway.passthrough import Passthrough
 from cortex_gateway.pipeline import Gateway, Parts
-from cortex_gateway.projection import Projection, Views
+from cortex_gateway.projection import Projection, SnapshotRules, Views
 from cortex_gateway.relay import Relay
 from cortex_gateway.settings import Settings
 from cortex_gateway.settlement import Bookkeeper
+from cortex_gateway.tracing import RequestTracer
 from cortex_gateway.waiting import WaitPolicy
 from cortex_kit.bus import Bus
-from cortex_kit.clock import SystemClock
+from cortex_kit.clock import Clock, SystemClock
 from cortex_kit.errors import PermanentError
 from cortex_kit.events import EventPublisher
 from cortex_kit.kv import KVView
@@ -40,6 +45,7 @@ from cortex_kit.logging import get_logger
 from cortex_kit.ops import ops_app
 from cortex_kit.runner import Service
 from cortex_kit.secrets import engine_api_key, unseal
+from cortex_kit.tracing import Tracing
 
 log = get_logger()
 FLUSH_TIMEOUT_S = 2.0
@@ -56,13 +62,26 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     hints = HintQueue(events, clock.monotonic)
     spool = UsageSpool(settings.spool_dir, max_bytes=settings.spool_max_bytes, fsync=settings.spool_fsync)
     publisher = UsagePublisher(spool, events.publish_raw)
-    views, projection = _build_projection(bus, settings)
+    views, projection = _build_projection(bus, settings, clock)
+    limiter = Limiter(JetStreamCounters(bus), clock, _limiter_rules(settings), settings.instance)
+    bus.on_reconnect(limiter.on_reconnect)
     dispatcher = Dispatcher(projection, client, hints, _limits(settings))
-    projection.on_swap(lambda table: _on_swap(table, dispatcher, client))
-    books = Bookkeeper(spool, EngineTokenCounter(client, timeout_s=settings.count_timeout_s), clock, source)
+    tracing = _tracing(settings)
+    tracer = RequestTracer(tracing)
+    observing = Observing(views, tracer, dispatcher.in_flight)
+    projection.on_swap(lambda table: _on_swap(table, dispatcher, client, observing))
+    token_counter = EngineTokenCounter(client, timeout_s=settings.count_timeout_s)
+    books = Bookkeeper(spool, token_counter, clock, source, (limiter.observe, observing.settled))
     relay = Relay(books, clock, max_response_bytes=settings.max_response_bytes)
     inference = InferenceHandler(
-        projection, dispatcher, relay, books, clock, default_max_tokens=settings.default_max_tokens
+        projection,
+        dispatcher,
+        relay,
+        books,
+        clock,
+        limiter=limiter,
+        tracer=tracer,
+        default_max_tokens=settings.default_max_tokens,
     )
     cancels = CancelBus(bus, inference.running)
     passthrough = Passthrough(projection, client, enabled=settings.upstream_passthrough)
@@ -70,11 +89,14 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     server = _build_http(settings, gateway, projection, spool)
     metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
     metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
+    metrics.PROJECTION_AGE.set_function(projection.age_s)
 
     async def drain() -> None:
         server.drain()
         await gateway.drain()
+        await limiter.drained()
         await publisher.flush(FLUSH_TIMEOUT_S)
+        await projection.save()
 
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
         "bus": bus.run,
@@ -85,30 +107,45 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "projection": projection.run,
         "hints": hints.run,
         "cancels": cancels.run,
+        "limits": limiter.run,
         "books": books.run,
         "usage": publisher.run,
         "staleness": lambda: _watch_staleness(bus),
     }
     try:
-        yield Service(
-            name="gateway",
-            http=server,
-            tasks=tasks,
-            drain=drain,
-        )
+        with observing.exported():
+            yield Service(
+                name="gateway",
+                http=server,
+                tasks=tasks,
+                drain=drain,
+            )
     finally:
+        if tracing is not None:
+            await tracing.close()
         client.close()
         spool.close()
 
 
-def _build_projection(bus: Bus, settings: Settings) -> tuple[Views, Projection]:
+def _build_projection(bus: Bus, settings: Settings, clock: Clock) -> tuple[Views, Projection]:
     views = Views(
         KVView(bus, MODELS, ModelDocumentV1),
         KVView(bus, KEYS, KeyDocumentV1),
         KVView(bus, REPLICAS, ReplicaDocumentV1),
         KVView(bus, VERDICTS, VerdictDocumentV1),
     )
-    return views, Projection(views, _keys(settings))
+    path = settings.snapshot_path or settings.spool_dir / "projection.snapshot"
+    store = SnapshotFile(path, settings.secret_key, settings.secret_keys_old)
+    rules = SnapshotRules(settings.snapshot_wait_s, settings.snapshot_max_age_s)
+    return views, Projection(views, _keys(settings), clock, store, rules, lambda: bus.connected)
+
+
+def _limiter_rules(settings: Settings) -> LimiterRules:
+    return LimiterRules(
+        wait_s=settings.limit_wait_s,
+        default_completion_tokens=settings.limit_default_completion_tokens,
+        assumed_gateways=settings.limit_assumed_gateways,
+    )
 
 
 def _keys(settings: Settings) -> Keys:
@@ -125,9 +162,17 @@ def _keys(settings: Settings) -> Keys:
     return Keys(lambda replica, spec_hash: engine_api_key(settings.secret_key, replica, spec_hash), opened)
 
 
-def _on_swap(table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstreamClient) -> None:
+def _tracing(settings: Settings) -> Tracing | None:
+    config = settings.tracing()
+    return Tracing(config) if config is not None else None
+
+
+def _on_swap(
+    table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstreamClient, observing: Observing
+) -> None:
     """Drop what is remembered of replicas that are gone."""
     dispatcher.on_swap(table)
+    observing.on_swap(table)
     endpoints = (target.endpoint for route in table.routes for target in route.targets)
     client.forget_others({(endpoint.host, endpoint.port, endpoint.tls) for endpoint in endpoints})
 
@@ -140,6 +185,7 @@ def _build_http(settings: Settings, gateway: Gateway, projection: Projection, sp
             "spool": spool.readiness,
             "draining": lambda: "shutting down" if gateway.draining else None,
         },
+        lambda: {"projection": projection.details()},
     )
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:

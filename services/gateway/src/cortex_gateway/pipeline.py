@@ -127,6 +127,8 @@ class Gateway:
             raise errors.unknown_url(request.method, path)
         if not self._projection.synced:
             raise errors.not_synced()
+        if self._projection.keys_outdated():
+            raise errors.keys_outdated()
         key = authenticate(self._projection.keys, credentials(request), self._clock.now(), request.client_ip)
         if api is not None:
             if request.method != "POST":

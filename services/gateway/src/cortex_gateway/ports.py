@@ -1,6 +1,6 @@
 """What the gateway needs from the outside, in its own words."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -207,4 +207,32 @@ class Counters(Protocol):
 
     async def incarnation(self) -> str:
         """Changes when the counters of the last minutes were lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSnapshot:
+    """The documents of a KV bucket as JSON, and its last sequence."""
+
+    sequence: int
+    items: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the gateway knew at a moment, by bucket."""
+
+    saved_at: datetime
+    buckets: Mapping[str, BucketSnapshot]
+
+
+class SnapshotStore(Protocol):
+    """Keeps the last snapshot across restarts."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the snapshot, whole or not at all. Blocks. Raises OSError."""
+        ...
+
+    def load(self) -> Snapshot | None:
+        """The last one; None when there is none or it is not to be trusted (logged). Blocks."""
         ...

@@ -3,9 +3,15 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from cortex_kit.settings import ServiceSettings
+from cortex_kit.tracing import Sampler, TracingConfig
+
+
+def _standard(name: str, standard: str) -> AliasChoices:
+    """Our variable, or the one that OpenTelemetry gave the same meaning."""
+    return AliasChoices(f"CORTEX_GATEWAY_{name.upper()}", standard, name)
 
 
 class Settings(ServiceSettings, service="gateway"):
@@ -73,8 +79,50 @@ class Settings(ServiceSettings, service="gateway"):
     """Tokens of an answer whose client and model set no limit; 0 leaves it to the model's context."""
     upstream_passthrough: bool = False
     """`/upstream/{model}/…` for keys with the scopes `*` and `upstream`."""
+    snapshot_path: Path | None = None
+    """Where the last projection is kept for a start without NATS; `projection.snapshot` in SPOOL_DIR by default."""
+    snapshot_wait_s: float = Field(default=0.5, ge=0)
+    """How long a starting gateway waits for NATS before it serves from the snapshot."""
+    snapshot_max_age_s: float = Field(default=86_400.0, gt=0)
+    """Keys of an older snapshot are refused: nobody knows which of them were revoked since."""
+    limit_wait_s: float = Field(default=0.5, gt=0)
+    """How long a request waits for a share of its key's limits before this gateway judges alone."""
+    limit_default_completion_tokens: int = Field(default=256, ge=1)
+    """Reserved for an answer whose length the client leaves open."""
+    limit_assumed_gateways: int = Field(default=4, ge=1)
+    """Gateways to share limits with while NATS has not told how many there are."""
     count_timeout_s: float = Field(default=5.0, gt=0)
     """How long an engine may take to count the prompt of a client that hung up."""
+
+    otel_endpoint: str = Field(default="", validation_alias=_standard("otel_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"))
+    """Base address of an OTLP collector (HTTP); traces go to `<it>/v1/traces`. Empty: no traces. OTEL_* work, too."""
+    otel_traces_endpoint: str = Field(
+        default="", validation_alias=_standard("otel_traces_endpoint", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
+    """The whole address for traces, instead."""
+    otel_sampler: Sampler = Field(
+        default=Sampler.PARENT_ALWAYS_ON, validation_alias=_standard("otel_sampler", "OTEL_TRACES_SAMPLER")
+    )
+    """`always_on`, `always_off`, `traceidratio`, or one of them after `parentbased_`."""
+    otel_sampler_arg: float = Field(
+        default=1.0, ge=0, le=1, validation_alias=_standard("otel_sampler_arg", "OTEL_TRACES_SAMPLER_ARG")
+    )
+    """The part of all traces that `traceidratio` records."""
+    otel_service_name: str = Field(
+        default="cortex-gateway", validation_alias=_standard("otel_service_name", "OTEL_SERVICE_NAME")
+    )
+    otel_disabled: bool = Field(default=False, validation_alias=_standard("otel_disabled", "OTEL_SDK_DISABLED"))
+
+    def tracing(self) -> TracingConfig | None:
+        """None: no traces."""
+        endpoint = self.otel_traces_endpoint
+        if not endpoint and self.otel_endpoint:
+            endpoint = f"{self.otel_endpoint.rstrip('/')}/v1/traces"
+        if self.otel_disabled or not endpoint:
+            return None
+        return TracingConfig(
+            self.otel_service_name, self.instance, endpoint, self.otel_sampler, self.otel_sampler_arg
+        )
 
     @model_validator(mode="after")
     def _tls_needs_both(self) -> Self:

@@ -186,6 +186,15 @@ def not_synced() -> ApiError:
     )
 
 
+def keys_outdated() -> ApiError:
+    return ApiError(
+        503,
+        "keys_outdated",
+        "This gateway has not heard of its API keys for too long to accept any; try again later.",
+        retry_after_s=5,
+    )
+
+
 def engine_timeout(seconds: float) -> ApiError:
     return ApiError(504, "engine_timeout", f"The engine did not answer within {seconds:g} s.")
 
