@@ -1,0 +1,1 @@
+"""The gateway against other proxies: `python -m tests.bench.gateway --help`."""
