@@ -87,9 +87,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     passthrough = Passthrough(projection, client, enabled=settings.upstream_passthrough)
     gateway = Gateway(Parts(projection, inference, books, clock, passthrough, Cancellation(inference.running, cancels)))
     server = _build_http(settings, gateway, projection, spool)
-    metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
-    metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
-    metrics.PROJECTION_AGE.set_function(projection.age_s)
+    _show_state(spool, projection)
 
     async def drain() -> None:
         server.drain()
@@ -121,10 +119,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
                 drain=drain,
             )
     finally:
-        if tracing is not None:
-            await tracing.close()
-        client.close()
-        spool.close()
+        await _close(tracing, client, spool)
 
 
 def _build_projection(bus: Bus, settings: Settings, clock: Clock) -> tuple[Views, Projection]:
@@ -162,14 +157,25 @@ def _keys(settings: Settings) -> Keys:
     return Keys(lambda replica, spec_hash: engine_api_key(settings.secret_key, replica, spec_hash), opened)
 
 
+def _show_state(spool: UsageSpool, projection: Projection) -> None:
+    metrics.SPOOL_BYTES.set_function(lambda: spool.pending_bytes)
+    metrics.SPOOL_SEGMENTS.set_function(lambda: spool.segments)
+    metrics.PROJECTION_AGE.set_function(projection.age_s)
+
+
+async def _close(tracing: Tracing | None, client: PooledUpstreamClient, spool: UsageSpool) -> None:
+    if tracing is not None:
+        await tracing.close()
+    client.close()
+    spool.close()
+
+
 def _tracing(settings: Settings) -> Tracing | None:
     config = settings.tracing()
     return Tracing(config) if config is not None else None
 
 
-def _on_swap(
-    table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstreamClient, observing: Observing
-) -> None:
+def _on_swap(table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstreamClient, observing: Observing) -> None:
     """Drop what is remembered of replicas that are gone."""
     dispatcher.on_swap(table)
     observing.on_swap(table)

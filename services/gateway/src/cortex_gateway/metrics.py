@@ -40,7 +40,7 @@ CANCELLATIONS = counters(
 BY_MODEL = (MODEL_REQUESTS, MODEL_SECONDS, MODEL_TTFT, INTER_TOKEN, TOKENS, TIMEOUTS, CANCELLATIONS)
 """Families whose first label is a model."""
 
-AUTH_ALLOWED = counters("gateway_key_auth_allowed_total", "Requests whose key was accepted", ["reason"])
+AUTH_ACCEPTED = counters("gateway_key_auth_allowed_total", "Requests whose key was accepted", ["reason"]).labels("key")
 AUTH_BLOCKED = counters("gateway_key_auth_blocked_total", "Requests refused for their key, by error code", ["reason"])
 DEGRADATIONS = counters(
     "gateway_upstream_health_degradation_total", "Replicas that stopped being healthy", ["replica", "reason"]

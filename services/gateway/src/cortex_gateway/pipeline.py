@@ -129,7 +129,7 @@ class Gateway:
             raise errors.not_synced()
         if self._projection.keys_outdated():
             raise errors.keys_outdated()
-        key = authenticate(self._projection.keys, credentials(request), self._clock.now(), request.client_ip)
+        key = self._authenticate(request)
         if api is not None:
             if request.method != "POST":
                 raise errors.method_not_allowed(request.method, path, "POST")
@@ -141,6 +141,16 @@ class Gateway:
                 raise errors.method_not_allowed(request.method, path, "GET")
             return await self._models(key, path, reply, request_id)
         return await self._answer_others(request, reply, key, request_id)
+
+    def _authenticate(self, request: Request) -> ApiKey:
+        """The sender's key. Raises ApiError 401 or 403."""
+        try:
+            key = authenticate(self._projection.keys, credentials(request), self._clock.now(), request.client_ip)
+        except ApiError as error:
+            metrics.AUTH_BLOCKED.labels(error.code).inc()
+            raise
+        metrics.AUTH_ACCEPTED.value += 1
+        return key
 
     async def _answer_others(self, request: Request, reply: Reply, key: ApiKey, request_id: str) -> int:
         path = request.path

@@ -120,9 +120,7 @@ class Settings(ServiceSettings, service="gateway"):
             endpoint = f"{self.otel_endpoint.rstrip('/')}/v1/traces"
         if self.otel_disabled or not endpoint:
             return None
-        return TracingConfig(
-            self.otel_service_name, self.instance, endpoint, self.otel_sampler, self.otel_sampler_arg
-        )
+        return TracingConfig(self.otel_service_name, self.instance, endpoint, self.otel_sampler, self.otel_sampler_arg)
 
     @model_validator(mode="after")
     def _tls_needs_both(self) -> Self:
