@@ -18,7 +18,7 @@ class Capabilities:
     context: int | None = None
     """Tokens that prompt and answer of one request may have together."""
     tools: bool | None = None
-    """The model may decide by itself to call a tool."""
+    """It can be given tools to call."""
     endless: bool = False
     """An answer without a limit does not end at the context's edge."""
 

@@ -13,7 +13,6 @@ from cortex_gateway.domain.requests import NULL, ApiRoute, RequestFields, prompt
 MAX_CHOICES = 128
 """As OpenAI has it; each choice is a whole generation."""
 _FIRST_BYTES = 64
-_AUTO_TOOLS = (b"null", b'"auto"')
 _Check = Callable[[RequestFields], None]
 
 
@@ -63,7 +62,7 @@ def _check_llamacpp(fields: RequestFields, able: Capabilities) -> None:
 def _wants_tools(fields: RequestFields) -> bool:
     if fields.tools is NULL or bytes(fields.tools) in (b"null", b"[]"):
         return False
-    return bytes(fields.tool_choice) in _AUTO_TOOLS
+    return bytes(fields.tool_choice) != b'"none"'
 
 
 def _check_chat(fields: RequestFields) -> None:

@@ -40,6 +40,7 @@ _INABILITY_MARKS = (
     "is not a multimodal model",
     "does not support 'previous_response_id'",
     "tool choice requires --enable-auto-tool-choice",
+    "requires --tool-call-parser to be set",
     "logprobs is not supported with tools",
 )
 _OVERFLOW_MARKS = ("maximum context length", "exceeds the available context", "context length", "maximum model length")

@@ -30,7 +30,8 @@ class ResponseEvents:
         self._item = -1
 
     def complete(self, kind: str, payload: bytes) -> bytes:
-        """The event with all that the official clients build on."""
+        """The event with all that the official clients build on. An answer that was cut off ends with
+        `response.completed` and the status `incomplete`, as vLLM has it: OpenAI's client waits for that event."""
         members = msgspec.json.decode(payload, type=_Object)
         members.pop("timings", None)
         if kind == "response.output_item.added":
@@ -44,10 +45,7 @@ class ResponseEvents:
         if kind.startswith("response.content_part.") and "part" in members:
             members["part"] = _with(members["part"], {"annotations": []})
         if "response" in members:
-            response = members["response"] = complete_response(members["response"], self._model, self._most)
-            if kind == "response.completed" and _status(response) == "incomplete":
-                kind = "response.incomplete"
-                members["type"] = _raw(kind)
+            members["response"] = complete_response(members["response"], self._model, self._most)
         members["sequence_number"] = _raw(self._sequence)
         self._sequence += 1
         return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(members)
@@ -79,14 +77,6 @@ _ALWAYS: dict[str, object] = {
     "tools": [],
     "top_p": None,
 }
-
-
-class _Status(msgspec.Struct):
-    status: str = ""
-
-
-def _status(raw: msgspec.Raw) -> str:
-    return msgspec.json.decode(raw, type=_Status).status
 
 
 def _with(raw: msgspec.Raw, defaults: dict[str, object]) -> msgspec.Raw:
