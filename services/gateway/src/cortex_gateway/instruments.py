@@ -85,6 +85,10 @@ class Family(Collector, Generic[InstrumentT]):
         for values in [values for values in self._children if not wanted(values)]:
             del self._children[values]
 
+    def items(self) -> Iterator[tuple[tuple[str, ...], InstrumentT]]:
+        """Label values and child."""
+        yield from self._children.items()
+
     def describe(self) -> list[Metric]:
         return [self._metric()]
 

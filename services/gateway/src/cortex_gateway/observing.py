@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from cortex_contracts.documents import ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import ReplicaState, Verdict
 from cortex_gateway import metrics
+from cortex_gateway.domain.limits import Limit
 from cortex_gateway.domain.routing import RoutingTable
 from cortex_gateway.domain.usage import UsageData
 from cortex_gateway.instruments import new_metric
@@ -24,6 +25,8 @@ GONE = "gone"
 WORLD_FAMILIES = (
     ("gateway_upstream_health", "gauge", "1 for a replica whose verdict is healthy, 0 for one that runs without it"),
     ("gateway_model_in_flight_requests", "gauge", "Requests at engines, by model"),
+    ("gateway_ratelimit_blocked_total", "counter", "Requests refused by a limit of their key, by kind of limit"),
+    ("gateway_stream_blocked_total", "counter", "Streams refused because their key had too many"),
 )
 """Name, kind, help."""
 
@@ -41,6 +44,8 @@ class Observing(Collector):
     def settled(self, exchange: Exchange, data: UsageData) -> None:
         """See `settlement.Observer`."""
         self._models.settled(exchange, data)
+        if exchange.permit is not None:
+            metrics.LIMIT_ALLOWED.value += 1
         if exchange.trace is not None:
             self._tracer.settled(exchange, data)
 
@@ -64,7 +69,7 @@ class Observing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at a scrape."""
-        health, in_flight = (new_metric(name, text, kind) for name, kind, text in WORLD_FAMILIES)
+        health, in_flight, blocked, streams = (new_metric(name, text, kind) for name, kind, text in WORLD_FAMILIES)
         models, verdicts = self._views.models.items, self._views.verdicts.items
         for replica in self._views.replicas.items.values():
             model = models.get(replica.model_id)
@@ -77,8 +82,11 @@ class Observing(Collector):
                 health.add_sample(health.name, labels, float(_is_healthy(replica, verdicts)))
         for name, count in self._in_flight():
             in_flight.add_sample(in_flight.name, {"model": name}, count)
-        yield health
-        yield in_flight
+        for (limit,), refusals in metrics.LIMIT_REFUSALS.items():
+            blocked.add_sample(f"{blocked.name}_total", {"type": limit}, refusals.value)
+            if limit == Limit.STREAMS.value:
+                streams.add_sample(f"{streams.name}_total", {}, refusals.value)
+        yield from (health, in_flight, blocked, streams)
 
     @staticmethod
     def _on_verdict(change: Change[VerdictDocumentV1]) -> None:

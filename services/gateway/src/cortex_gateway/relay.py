@@ -142,6 +142,7 @@ class Relay:
             raise
         if leveller.error is not None:
             metrics.STREAM_ERRORS.labels(delivery.answer.target.engine_type).inc()
+            _note_silence(delivery, leveller.error)
         else:
             await _read_to_end(response)
 
@@ -194,6 +195,13 @@ def _use(use: Callable[[bytes], T], body: bytes) -> T:
         return use(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.engine_answer_unusable(str(error)) from error
+
+
+def _note_silence(delivery: Delivery, error: ApiError) -> None:
+    """Count an engine that fell silent in the middle of its answer."""
+    route = delivery.exchange.route
+    if error.code == "engine_timeout" and route is not None:
+        metrics.TIMEOUTS.labels(route.model.served_model_name, "silence", delivery.exchange.api.path).inc()
 
 
 def _as_api_error(error: UpstreamError) -> ApiError:
