@@ -200,7 +200,7 @@ class Attempts:
         if error.failure is Failure.TIMEOUT:
             seconds = call.sent.first_byte_timeout_s if call.sent is not None else 0.0
             raise errors.engine_timeout(seconds) from error
-        self._trip(target, refused=error.refused)
+        self._trip(target, gone=error.refused or error.failure is Failure.NO_ANSWER)
         self._hints.suspect(target.replica_id, route.model.id, str(error))
         lost = errors.engine_lost()
         if error.failure is Failure.CONNECT:
@@ -211,13 +211,13 @@ class Attempts:
         else:
             raise lost from error
 
-    def _trip(self, target: Target, *, refused: bool) -> None:
+    def _trip(self, target: Target, *, gone: bool) -> None:
         before = self._breakers.get(target.incarnation, CLOSED)
-        after = on_failure(before, self._now(), self._policy, refused=refused)
+        after = on_failure(before, self._now(), self._policy, gone=gone)
         self._breakers[target.incarnation] = after
         if after.open_until is not None and before.open_until is None:
             metrics.BREAKER_OPENS.labels(target.engine_type.value, target.replica_id).inc()
-            log.warning("breaker_opened", replica_id=target.replica_id, failures=after.consecutive, refused=refused)
+            log.warning("breaker_opened", replica_id=target.replica_id, failures=after.consecutive, gone=gone)
 
     def _note_retry(self, call: Call, target: Target, reason: str, error: ApiError) -> None:
         """Count an attempt that reached the engine; raises `error` when attempts or budget are spent."""

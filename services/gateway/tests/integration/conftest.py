@@ -19,7 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from cortex_contracts.base import KeyId, ModelId, NodeId, replica_id
-from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_contracts.documents import EngineLoad, KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import DesiredState, EngineType, ReplicaState, RuntimeKind, Verdict
 from cortex_contracts.envelope import Envelope, split_batch
 from cortex_contracts.events import UsageRecordedV1
@@ -38,10 +38,11 @@ SPEC_HASH = "abc123"
 class Llama:
     """A llama-server on a fixed port."""
 
-    def __init__(self, binary: Path, gguf: Path, secret: str) -> None:
+    def __init__(self, binary: Path, gguf: Path, secret: str, *, sibling: "Llama | None" = None) -> None:
         self.port = free_port()
-        self.model_id = ModelId(uuid7())
-        self.replica_id = replica_id(self.model_id, 0)
+        self.model_id = sibling.model_id if sibling is not None else ModelId(uuid7())
+        self.ordinal = sibling.ordinal + 1 if sibling is not None else 0
+        self.replica_id = replica_id(self.model_id, self.ordinal)
         self.alias = f"smol-{self.model_id[-6:]}"
         self._key = engine_api_key(SecretStr(secret), self.replica_id, SPEC_HASH)
         self._command = [binary, "-m", gguf, "--alias", self.alias, "--port", str(self.port), "--host", "127.0.0.1"]
@@ -61,6 +62,10 @@ class Llama:
         )
         if wait:
             wait_http(f"{self.endpoint}/health", 60)
+
+    def signal(self, signum: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(signum)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -144,23 +149,26 @@ class World:
         await KVStore[ModelDocumentV1](self.bus, MODELS).put(document.id, document)
         return document
 
-    async def add_replica(self, llama: Llama, state: ReplicaState = ReplicaState.STARTED) -> None:
+    async def add_replica(self, llama: Llama, state: ReplicaState = ReplicaState.STARTED, reason: str = "") -> None:
         document = ReplicaDocumentV1(
             aggregateversion=next_version(0),
             id=llama.replica_id,
             model_id=llama.model_id,
-            ordinal=0,
+            ordinal=getattr(llama, "ordinal", 0),
             engine_type=EngineType.LLAMACPP,
             node=NodeId("test"),
             runtime=RuntimeKind.PROCESS,
             spec_hash=SPEC_HASH,
             state=state,
+            reason=reason,
             since=datetime.now(UTC),
             endpoint=llama.endpoint,
         )
         await KVStore[ReplicaDocumentV1](self.bus, REPLICAS).put(document.id, document)
 
-    async def add_verdict(self, llama: Llama, verdict: Verdict = Verdict.HEALTHY, reason: str = "") -> None:
+    async def add_verdict(
+        self, llama: Llama, verdict: Verdict = Verdict.HEALTHY, reason: str = "", **load: int
+    ) -> None:
         document = VerdictDocumentV1(
             aggregateversion=next_version(0),
             replica_id=llama.replica_id,
@@ -170,6 +178,7 @@ class World:
             verdict=verdict,
             reason=reason,
             since=datetime.now(UTC),
+            load=EngineLoad(**load),
         )
         await KVStore[VerdictDocumentV1](self.bus, VERDICTS).put(document.replica_id, document)
 
@@ -251,6 +260,37 @@ def mortal_llama(llama_server_binary: Path, smollm2_gguf: Path, secret_key: str)
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def pair(llama_server_binary: Path, smollm2_gguf: Path, secret_key: str) -> Iterator[tuple[Llama, Llama]]:
+    """Two replicas of one model, running; tests leave them running."""
+    first = Llama(llama_server_binary, smollm2_gguf, secret_key)
+    second = Llama(llama_server_binary, smollm2_gguf, secret_key, sibling=first)
+    first.start(wait=False)
+    second.start()
+    wait_http(f"{first.endpoint}/health", 60)
+    yield first, second
+    first.kill()
+    second.kill()
+
+
+@pytest.fixture
+def new_gateway(nats_url: str, secret_key: str, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts further gateways on the session's NATS."""
+    started: list[GatewayProcess] = []
+
+    def make(**settings: str) -> GatewayProcess:
+        folder = tmp_path / f"gateway-{len(started)}"
+        folder.mkdir()
+        gateway = GatewayProcess(nats_url, secret_key, folder, **settings)
+        started.append(gateway)
+        gateway.start()
+        return gateway
+
+    yield make
+    for gateway in started:
+        gateway.close()
 
 
 @pytest.fixture

@@ -50,3 +50,15 @@ def test_the_budget_is_a_share_of_requests():
     for _ in range(10):
         budget.deposit()
     assert budget.balance == 2.0
+
+
+def test_a_replica_that_is_gone_is_left_alone_at_once_and_looked_for_less_and_less_often():
+    policy = BreakerPolicy(failures=3, cooldown_s=2.0, gone_cooldown_s=0.25)
+    breaker, now, pauses = CLOSED, 0.0, []
+    for _ in range(6):
+        breaker = on_failure(on_attempt(breaker, now, policy), now, policy, gone=True)
+        assert not allows(breaker, now)
+        pauses.append(next_chance(breaker, now) - now)
+        now = next_chance(breaker, now)
+        assert allows(breaker, now)
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]

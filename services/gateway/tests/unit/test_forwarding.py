@@ -119,7 +119,7 @@ class Bench:
         self.hints = FakeHints()
         self.prepared: list[str] = []
         wait = WaitPolicy(wait_s, max_waiters, demand_wait_s=wait_s, max_demand_waiters=max_waiters, ping_s=0.02)
-        breaker = BreakerPolicy(failures=3, cooldown_s=0.3, refused_cooldown_s=0.05)
+        breaker = BreakerPolicy(failures=3, cooldown_s=0.3, gone_cooldown_s=0.05)
         limits = Limits(max_attempts=3, breaker=breaker, wait=wait, **bounds)
         self.dispatcher = Dispatcher(self.projection, self.client, self.hints, limits)  # type: ignore[arg-type]
 

@@ -9,8 +9,9 @@ class BreakerPolicy:
 
     failures: int = 3
     cooldown_s: float = 2.0
-    refused_cooldown_s: float = 0.25
-    """After a refused connection, which opens it at once: nobody listens there. Doubles up to `cooldown_s`."""
+    gone_cooldown_s: float = 0.25
+    """After a connection that was refused or closed without an answer, which opens it at once. Doubles up to
+    `cooldown_s`: a replica that was killed is left alone, one that starts again is soon found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class Breaker:
     consecutive: int = 0
     open_until: float | None = None
     probe_until: float = 0.0
-    refusals: int = 0
-    """Refused connections in a row."""
+    gone: int = 0
+    """How often in a row nobody seemed to be there."""
 
 
 CLOSED = Breaker()
@@ -46,13 +47,13 @@ def on_attempt(breaker: Breaker, now: float, policy: BreakerPolicy) -> Breaker:
     return replace(breaker, probe_until=now + policy.cooldown_s)
 
 
-def on_failure(breaker: Breaker, now: float, policy: BreakerPolicy, *, refused: bool = False) -> Breaker:
-    """The replica could not be reached; `refused` when its machine said that nobody listens."""
+def on_failure(breaker: Breaker, now: float, policy: BreakerPolicy, *, gone: bool = False) -> Breaker:
+    """The replica could not be reached; `gone` when nobody seems to be there."""
     consecutive = breaker.consecutive + 1
-    if refused:
-        refusals = breaker.refusals + 1
-        cooldown = min(policy.cooldown_s, policy.refused_cooldown_s * 2 ** min(refusals - 1, 16))
-        return Breaker(consecutive, open_until=now + cooldown, refusals=refusals)
+    if gone:
+        times = breaker.gone + 1
+        cooldown = min(policy.cooldown_s, policy.gone_cooldown_s * 2 ** min(times - 1, 16))
+        return Breaker(consecutive, open_until=now + cooldown, gone=times)
     if consecutive < policy.failures:
         return Breaker(consecutive)
     return Breaker(consecutive, open_until=now + policy.cooldown_s)
