@@ -260,7 +260,7 @@ def problems(manifest: Manifest, here: Here, *, other_secret_key: bool = False) 
         found.append(Problem("other_secret_key", message, fix))
     if here.running:
         names = ", ".join(here.running[:5]) + (" …" if len(here.running) > 5 else "")
-        message = f"{len(here.running)} models are asked to run: {names}."
+        message = f"Models are asked to run: {names}."
         found.append(Problem("models_running", message, "Stop them first: `cortex model stop NAME`."))
     return tuple(found)
 

@@ -48,8 +48,10 @@ def plain_settings(settings: Settings) -> dict[str, JsonValue]:
     """What an administrator has set, for a backup: nothing that is a secret or holds one."""
     found: dict[str, JsonValue] = {}
     for name, value in settings:
-        if isinstance(value, SecretStr) or (
-            isinstance(value, tuple) and any(isinstance(one, SecretStr) for one in value)
+        if (
+            name == "secret_keys_old"
+            or isinstance(value, SecretStr)
+            or (isinstance(value, tuple) and any(isinstance(one, SecretStr) for one in value))
         ):
             continue
         if isinstance(value, tuple):
