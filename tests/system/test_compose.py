@@ -181,7 +181,7 @@ def test_no_secret_is_in_a_log(installation: Installation) -> None:
     log = installation.compose("logs", "--no-color")
     assert len(log) > 1000
     hidden = [name for name, value in installation.env.items() if value.startswith("k") and len(value) == 65]
-    assert len(hidden) == 9
+    assert len(hidden) == 10
     assert [name for name in hidden if installation.env[name] in log] == []
 
 

@@ -49,7 +49,7 @@ def test_make_env_writes_what_is_required() -> None:
     written = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
     assert required <= written.keys() <= documented(ROOT / ".env.example")
     secrets = [value for value in written.values() if value.startswith("k")]
-    assert len(secrets) == len(set(secrets)) == 9
+    assert len(secrets) == len(set(secrets)) == 10
 
 
 def names(kind: type[BaseSettings]) -> set[str]:
@@ -82,6 +82,6 @@ def test_every_container_is_hardened_and_restarts(service: str) -> None:
 
 def test_only_the_edge_is_open_to_other_hosts_unless_env_says_so() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published.keys() == {"edge", "nats", "prometheus"}
+    assert published.keys() == {"edge", "nats", "prometheus", "grafana"}
     outside = [port for ports in published.values() for port in ports if "127.0.0.1" not in port]
     assert outside == ["${CORTEX_GATEWAY_BIND:-8080}:8080"]

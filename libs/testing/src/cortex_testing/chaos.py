@@ -79,6 +79,9 @@ class Chaos:
         wanted = [name for name, wish in self._wishes.items() if wish.exists and wish.running]
         self._outcome.models = sum(bool(wish.exists) for wish in self._wishes.values())
         self._outcome.running = len(wanted)
+        eventually(
+            lambda: self._stack.ask(wanted[0]) if wanted else True, timeout=settle_s
+        )  # a gateway killed last comes back
         for name in wanted:
             self._stack.ask(name, max_tokens=2)
             self._outcome.answered += 1
