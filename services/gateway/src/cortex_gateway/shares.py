@@ -60,10 +60,11 @@ class Share(ABC):
         self.enqueue()
         return future
 
-    def _serve(self, take: Callable[[int], bool], now: float, again_s: float) -> None:
-        """Answer those who wait, in order; who cannot be served now is refused."""
+    def _serve(self, take: Callable[[int], bool], now: float, again_s: float, first: int | None = None) -> None:
+        """Answer those who wait, in order; who cannot be served now is refused. With `first` only so many: who came
+        while the counter was asked has not been asked for yet."""
         refused = 0
-        while self._waiting:
+        for _ in range(len(self._waiting) if first is None else first):
             units, future = self._waiting.popleft()
             self._wanted -= units
             if future.done():
@@ -237,6 +238,7 @@ class MeteredShare(Share):
             await self._read(counters, clock)
         self._measure(now)
         ahead = self._target - self.held if now - self.last_used < IDLE_S and not self.closing else 0
+        asked_for = len(self._waiting)
         asked = limits.lease_size(self._wanted - self.held, ahead, self._remaining())
         if asked > 0:
             await self._lease(counters, clock, asked)
@@ -244,7 +246,7 @@ class MeteredShare(Share):
         if self._wanted > self.held and self._read_at < now - ASK_AGAIN_S / 2:
             await self._read(counters, clock)
         again_s = max(0.001, min(ASK_AGAIN_S, self.retry_at - now)) if self.windowed else ASK_BUDGET_AGAIN_S
-        self._serve(lambda units: self.take(units, now), now, again_s)
+        self._serve(lambda units: self.take(units, now), now, again_s, asked_for)
 
     async def _lease(self, counters: Counters, clock: Clock, asked: int) -> None:
         value = await counters.add(self.subject, asked)

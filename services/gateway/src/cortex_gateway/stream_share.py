@@ -82,7 +82,7 @@ class StreamShare(Share):
         present = int(epoch)
         for old in [number for number in self._registered if number < present]:
             del self._registered[old]
-        own, wanted = self.in_use + self.held, self._wanted
+        own, wanted, asked_for = self.in_use + self.held, self._wanted, len(self._waiting)
         value = await self._register(counters, present, own + wanted)
         if now < self.local_until:
             await self._register(counters, present, own)
@@ -94,7 +94,7 @@ class StreamShare(Share):
             await self._register(counters, present + 1, own + got)
         self.held += got
         self.retry_at = now + RETRY_S
-        self._serve(lambda units: self.take(units, now), now, ASK_AGAIN_S)
+        self._serve(lambda units: self.take(units, now), now, ASK_AGAIN_S, asked_for)
         self.held = 0
         if self._registered.get(present) != self.in_use:
             self.enqueue()
