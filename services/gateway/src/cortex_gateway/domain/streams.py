@@ -14,7 +14,7 @@ from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.choices import Gathering, usage_object
 from cortex_gateway.domain.levelling.engine_errors import map_stream_error
 from cortex_gateway.domain.levelling.names import Renames, both_reasonings, rename
-from cortex_gateway.domain.usage import Tokens, Usage, tokens_of
+from cortex_gateway.domain.usage import CompletionUsage, Tokens, tokens_of
 
 DONE_EVENT = b"data: [DONE]\n\n"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -89,7 +89,7 @@ class _ChoiceHead(msgspec.Struct):
 
 
 class _EventHead(msgspec.Struct):
-    usage: Usage | None = None
+    usage: CompletionUsage | None = None
     error: msgspec.Raw = msgspec.Raw(b"null")
     choices: list[_ChoiceHead] | None = None
 
@@ -97,7 +97,7 @@ class _EventHead(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_EventHead).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamPlan:
     """What has to be done to a stream of completions.
 
@@ -154,14 +154,10 @@ class StreamLeveller:
         return max(0, self.events - (self._plan.choices_per_prompt if self._plan.chat else 0))
 
     def feed(self, chunk: bytes) -> bytes:
-        if self._plain and not self._splitter.carry and _is_plain(chunk):
-            self.events += chunk.count(b"\ndata:") + 1
-            out = chunk
-        else:
-            out = self._level(self._splitter.split(chunk))
-        if self._renames:
-            out = rename(out, self._renames)
-        return both_reasonings(out)
+        if self._plain and not self._splitter.carry and (events := _plain_events(chunk)):
+            self.events += events
+            return rename(chunk, self._renames) if self._renames else chunk
+        return both_reasonings(rename(self._level(self._splitter.split(chunk)), self._renames))
 
     def tail(self) -> bytes:
         return DONE_EVENT if self.error is None else openai_error_event(self.error) + DONE_EVENT
@@ -217,7 +213,9 @@ class StreamLeveller:
                 raise StreamGarbageError("an event is no chunk of a completion") from error
         return event, payload
 
-    def _on_usage(self, event: bytes, payload: bytes, usage: Usage, choices: list[_ChoiceHead]) -> bytes | None:
+    def _on_usage(
+        self, event: bytes, payload: bytes, usage: CompletionUsage, choices: list[_ChoiceHead]
+    ) -> bytes | None:
         tokens = tokens_of(usage)
         if not self._plan.collect:
             self.usage = tokens
@@ -255,14 +253,18 @@ class StreamLeveller:
         return b"data: " + msgspec.json.encode(members)
 
 
-def _is_plain(chunk: bytes) -> bool:
-    """Whole `data:` events that cannot need a change. A raw newline or quote never occurs inside a JSON string."""
-    return (
-        chunk.startswith(b"data: {")
-        and chunk.endswith(b"\n\n")
-        and b'"usage"' not in chunk
-        and b'"error"' not in chunk
-        and b"\ndata: [" not in chunk
-        and b"\n:" not in chunk
-        and b"\ndata: n" not in chunk
-    )
+def _plain_events(chunk: bytes) -> int:
+    """How many whole `data:` events a chunk holds if none can need a change, else 0. A raw newline or quote never occurs
+    inside a JSON string."""
+    if (
+        not (chunk.startswith(b"data: {") and chunk.endswith(b"\n\n"))
+        or b'"usage"' in chunk
+        or b'"error"' in chunk
+        or b'"reasoning' in chunk
+    ):
+        return 0
+    if chunk.find(b"\n") == len(chunk) - 2:
+        return 1
+    if b"\ndata: [" in chunk or b"\n:" in chunk or b"\ndata: n" in chunk:
+        return 0
+    return chunk.count(b"\ndata:") + 1

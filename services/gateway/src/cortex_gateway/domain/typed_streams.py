@@ -12,7 +12,7 @@ from cortex_gateway.domain.levelling.engine_errors import map_stream_error
 from cortex_gateway.domain.levelling.names import Renames, rename
 from cortex_gateway.domain.levelling.responses import ResponseEvents
 from cortex_gateway.domain.streams import EventSplitter, StreamGarbageError, payload_of
-from cortex_gateway.domain.usage import Tokens, Usage, tokens_of
+from cortex_gateway.domain.usage import Tokens, Usage, response_tokens_of
 
 __all__ = ["MessagesLeveller", "ResponsesLeveller", "StreamGarbageError"]
 _DONE = b"[DONE]"
@@ -56,7 +56,7 @@ class MessagesLeveller:
     @property
     def usage(self) -> Tokens | None:
         """Final with `message_stop`; before it only the prompt is known, which is no usage of the request."""
-        return tokens_of(self._usage) if self.done and self._usage.input_tokens is not None else None
+        return response_tokens_of(self._usage) if self.done and self._usage.input_tokens is not None else None
 
     @property
     def sent_tokens(self) -> int:
@@ -185,7 +185,7 @@ class ResponsesLeveller:
             return
         self.done = True
         if seen.response is not None and seen.response.usage is not None:
-            self.usage = tokens_of(seen.response.usage)
+            self.usage = response_tokens_of(seen.response.usage)
         if seen.type == "response.failed":
             self.error = errors.engine_answer_unusable("the response failed")
 

@@ -14,12 +14,17 @@ class PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class Usage(msgspec.Struct):
-    """The usage object of both engines, in the words of any API: chat and completions, responses, messages, rerank."""
+class CompletionUsage(msgspec.Struct):
+    """The usage object of chats, completions, embeddings and rankings."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
+
+
+class Usage(msgspec.Struct):
+    """The usage object of responses and of messages."""
+
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: PromptDetails | None = None
@@ -36,27 +41,36 @@ class Tokens(msgspec.Struct, frozen=True):
     estimated: bool = False
 
 
-class _Answer(msgspec.Struct):
+class _Completion(msgspec.Struct):
+    usage: CompletionUsage | None = None
+
+
+class _Response(msgspec.Struct):
     usage: Usage | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
 
 
-def tokens_of(usage: Usage) -> Tokens:
-    """Counts in the gateway's words. In messages `input_tokens` leaves out what came from the cache."""
-    if usage.prompt_tokens is None and usage.input_tokens is not None:
-        read = max(0, usage.cache_read_input_tokens or 0)
-        details = usage.input_tokens_details
-        return Tokens(
-            prompt=max(0, usage.input_tokens) + read + max(0, usage.cache_creation_input_tokens or 0),
-            cached=read or _cached(details),
-            completion=max(0, usage.output_tokens or 0),
-        )
+def tokens_of(usage: CompletionUsage) -> Tokens:
+    """Counts in the gateway's words."""
+    details = usage.prompt_tokens_details
     return Tokens(
         prompt=max(0, usage.prompt_tokens or 0),
-        cached=_cached(usage.prompt_tokens_details),
-        completion=max(0, usage.completion_tokens or usage.output_tokens or 0),
+        cached=0 if details is None else max(0, details.cached_tokens or 0),
+        completion=max(0, usage.completion_tokens or 0),
+    )
+
+
+def response_tokens_of(usage: Usage) -> Tokens:
+    """The same of responses and messages. In messages `input_tokens` leaves out what came from the cache."""
+    read = max(0, usage.cache_read_input_tokens or 0)
+    created = max(0, usage.cache_creation_input_tokens or 0)
+    return Tokens(
+        prompt=max(0, usage.input_tokens or 0) + read + created,
+        cached=read or _cached(usage.input_tokens_details),
+        completion=max(0, usage.output_tokens or 0),
     )
 
 
@@ -67,10 +81,19 @@ def _cached(details: PromptDetails | None) -> int:
 def read_usage(body: bytes) -> Tokens | None:
     """Token counts of a whole JSON answer; None when it reports none."""
     try:
-        usage = _decode_answer(body).usage
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        usage = _decode_completion(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return None if usage is None else tokens_of(usage)
+
+
+def read_response_usage(body: bytes) -> Tokens | None:
+    """Token counts of a whole answer of responses or messages; None when it reports none."""
+    try:
+        usage = _decode_response(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if usage is None else response_tokens_of(usage)
 
 
 def estimate_tokens(body: bytes) -> int:

@@ -1,24 +1,31 @@
 """What a client asks, made into what each engine understands, and the engine's answer made into what the client expects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
-from cortex_contracts.enums import EngineType
+from cortex_contracts.enums import EngineType, Task
 from cortex_gateway.domain.capabilities import Capabilities
 from cortex_gateway.domain.levelling import rerank as reranking
 from cortex_gateway.domain.levelling import tokens as tokenizing
-from cortex_gateway.domain.levelling.bodies import Changes, Members, prepare_body
+from cortex_gateway.domain.levelling.bodies import NOTHING, Changes, Members, prepare_body
 from cortex_gateway.domain.levelling.checks import check_request, check_shape
 from cortex_gateway.domain.levelling.choices import Gathering
 from cortex_gateway.domain.levelling.logprobs import TextChoices
 from cortex_gateway.domain.levelling.names import CHAT_ID_TO_TEXT_ID, Renames, both_reasonings, model_rename, rename
 from cortex_gateway.domain.levelling.responses import ResponseEvents, complete_response
-from cortex_gateway.domain.requests import NULL, ApiRoute, RequestFields, decode_request, prompt_count, prompt_items
+from cortex_gateway.domain.requests import (
+    NULL,
+    ApiRoute,
+    RequestFields,
+    decode_request,
+    prompt_count,
+    prompt_items,
+)
 from cortex_gateway.domain.streams import Leveller, StreamLeveller, StreamPlan
 from cortex_gateway.domain.typed_streams import MessagesLeveller, ResponsesLeveller
-from cortex_gateway.domain.usage import Tokens, read_usage
+from cortex_gateway.domain.usage import Tokens, read_response_usage, read_usage
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -30,31 +37,33 @@ DETOKENIZE = "/detokenize"
 _RERANK = "/v1/rerank"
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _LIMIT_OF: Mapping[str, str] = {CHAT: "max_tokens", COMPLETIONS: "max_tokens", RESPONSES: "max_output_tokens"}
-_NOTHING: Members = {}
+_OTHERS = frozenset({COUNT_TOKENS, TOKENIZE, DETOKENIZE, _RERANK, "/rerank"})
+_TRUE, _ONE = msgspec.Raw(b"true"), msgspec.Raw(b"1")
 
 
-@dataclass(slots=True)
 class Ask:
-    """One request as far as levelling needs it."""
+    """One request as far as levelling needs it.
 
-    api: ApiRoute
-    fields: RequestFields
-    body: bytes
-    cap: int = 0
-    """Tokens of an answer when the client sets no limit; 0 leaves it to the context."""
-    most: int | None = None
-    """What an engine said that it can make at most."""
-    rerank: reranking.RerankFields | None = None
-    tokenize: tokenizing.TokenizeFields | None = None
-    detokenize: tokenizing.DetokenizeFields | None = None
-    rendered: str | None = None
-    """The chat to tokenise as text, when the engine had to render it first."""
-    several: bool = field(init=False)
-    """More than one choice or prompt."""
+    Args:
+        cap: tokens of an answer when the client sets no limit; 0 leaves it to the context.
+    """
 
-    def __post_init__(self) -> None:
-        choices = self.fields.n or 1
-        self.several = choices > 1 or (self.api.path == COMPLETIONS and prompt_count(self.fields) > 1)
+    __slots__ = ("api", "body", "cap", "detokenize", "fields", "most", "rendered", "rerank", "several", "tokenize")
+
+    def __init__(self, api: ApiRoute, fields: RequestFields, body: bytes, cap: int = 0) -> None:
+        self.api = api
+        self.fields = fields
+        self.body = body
+        self.cap = cap
+        self.several = (fields.n or 1) > 1 or (api.path == COMPLETIONS and prompt_count(fields) > 1)
+        """More than one choice or prompt."""
+        self.most: int | None = None
+        """What an engine said that it can make at most."""
+        self.rerank: reranking.RerankFields | None = None
+        self.tokenize: tokenizing.TokenizeFields | None = None
+        self.detokenize: tokenizing.DetokenizeFields | None = None
+        self.rendered: str | None = None
+        """The chat to tokenise as text, when the engine had to render it first."""
 
     @property
     def stream(self) -> bool:
@@ -67,13 +76,20 @@ def read_ask(api: ApiRoute, body: bytes, cap: int) -> Ask:
     fields = decode_request(body)
     check_shape(api, fields)
     ask = Ask(api, fields, body, cap)
-    if api.upstream_path == _RERANK:
-        ask.rerank = reranking.read_rerank(body)
-    elif api.path == TOKENIZE:
-        ask.tokenize = tokenizing.read_tokenize(body)
-    elif api.path == DETOKENIZE:
-        ask.detokenize = tokenizing.read_detokenize(body)
+    if api.task is not Task.GENERATE:
+        _read_other(ask)
     return ask
+
+
+def _read_other(ask: Ask) -> None:
+    """What has fields of its own."""
+    path = ask.api.path
+    if ask.api.upstream_path == _RERANK:
+        ask.rerank = reranking.read_rerank(ask.body)
+    elif path == TOKENIZE:
+        ask.tokenize = tokenizing.read_tokenize(ask.body)
+    elif path == DETOKENIZE:
+        ask.detokenize = tokenizing.read_detokenize(ask.body)
 
 
 def gathers(ask: Ask, able: Capabilities) -> bool:
@@ -89,51 +105,63 @@ def engine_body(ask: Ask, able: Capabilities, name: str, defaults: Members) -> b
     Raises:
         ApiError: 400 when this engine cannot do what is asked.
     """
+    if ask.api.task is not Task.GENERATE and (other := _other_body(ask, able, name)) is not None:
+        return other
+    fields = ask.fields
+    check_request(fields, able)
+    api = ask.api
+    gathering = ask.several and gathers(ask, able)
+    completions = (ask.stream or gathering) and api.path in (CHAT, COMPLETIONS)
+    if api.streams and (ask.cap or able.endless):
+        defaults = _with_limit(ask, able, defaults)
+    replace = _replacements(ask, able, gathering=gathering)
+    usable = defaults if api.streams else NOTHING
+    return prepare_body(ask.body, fields, Changes(name, usable, completions, replace))
+
+
+def _other_body(ask: Ask, able: Capabilities, name: str) -> bytes | None:
     if ask.rerank is not None:
         return reranking.rerank_body(ask.rerank, name)
     if ask.tokenize is not None:
         return tokenizing.tokenize_body(ask.body, ask.tokenize, able.engine_type, name, ask.rendered)
     if ask.detokenize is not None:
         return tokenizing.detokenize_body(ask.detokenize, name)
-    check_request(ask.fields, able)
-    completions = ask.api.path in (CHAT, COMPLETIONS)
-    gathering = gathers(ask, able)
-    changes = Changes(
-        model=name,
-        defaults=_defaults(ask, able, defaults) if ask.api.streams else _NOTHING,
-        ask_usage=completions and (ask.stream or gathering),
-        replace=_replacements(ask, able, gathering=gathering),
-    )
-    return prepare_body(ask.body, ask.fields, changes)
+    return None
 
 
-def _defaults(ask: Ask, able: Capabilities, defaults: Members) -> Members:
+def _with_limit(ask: Ask, able: Capabilities, defaults: Members) -> Members:
     """The model's own defaults, and a limit for what has none."""
     name = _LIMIT_OF.get(ask.api.path)
-    cap = ask.cap or (able.context or 0 if able.endless else 0)
     fields = ask.fields
-    if not cap or name is None or fields.max_completion_tokens is not None or any(one in defaults for one in _LIMITS):
-        return defaults
-    if (fields.max_output_tokens if name == "max_output_tokens" else fields.max_tokens) is not None:
+    limits = (*_limits(fields), *(one for one in _LIMITS if one in defaults))
+    cap = ask.cap or able.context or 0
+    if name is None or limits or not cap:
         return defaults
     most = min(limit for limit in (cap, ask.most, able.context) if limit)
     return {**defaults, name: msgspec.Raw(b"%d" % most)}
 
 
+def _limits(fields: RequestFields) -> list[tuple[str, int]]:
+    """The limits that a client has set."""
+    given = zip(_LIMITS, (fields.max_tokens, fields.max_completion_tokens, fields.max_output_tokens), strict=True)
+    return [(name, limit) for name, limit in given if limit is not None]
+
+
 def _replacements(ask: Ask, able: Capabilities, *, gathering: bool) -> Members:
     """Members whose value the engine would refuse or misunderstand. Mostly none."""
     fields = ask.fields
-    most = ask.most if able.engine_type is EngineType.LLAMACPP else ask.most or able.context
+    llama = able.engine_type is EngineType.LLAMACPP
+    most = ask.most if llama else ask.most or able.context
+    limit = fields.max_tokens or fields.max_completion_tokens or fields.max_output_tokens or 0
+    if not gathering and (most is None or limit <= most) and fields.logprobs is None:
+        return NOTHING
     changed: dict[str, msgspec.Raw] = {}
     if most is not None:
-        for name in _LIMITS:
-            asked: int | None = getattr(fields, name)
-            if asked is not None and asked > most:
-                changed[name] = msgspec.Raw(b"%d" % most)
+        changed |= {name: msgspec.Raw(b"%d" % most) for name, limit in _limits(fields) if limit > most}
     if gathering:
-        changed["stream"] = msgspec.Raw(b"true")
-    if fields.logprobs is not None and _converts(ask, able) and fields.logprobs == 0:
-        changed["logprobs"] = msgspec.Raw(b"1")
+        changed["stream"] = _TRUE
+    if fields.logprobs is not None and fields.logprobs == 0 and _converts(ask, able):
+        changed["logprobs"] = _ONE
     return changed
 
 
@@ -155,7 +183,7 @@ def _renames(ask: Ask, able: Capabilities, name: str, *, own: bool) -> Renames:
     return (*renames, CHAT_ID_TO_TEXT_ID) if _converts(ask, able) else renames
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answering:
     """Whose answer it is: the engine's abilities, its name for the model, and whether that is the model asked for
     (a fallback shows its own name)."""
@@ -211,21 +239,26 @@ class Answering:
             msgspec.DecodeError: the engine's answer has not the form that it must have here.
         """
         ask = self.ask
+        if ask.api.path in _OTHERS:
+            return self._other_whole(body)
+        usage = read_response_usage(body) if ask.api.path in (RESPONSES, MESSAGES) else read_usage(body)
+        if self.able.engine_type is EngineType.LLAMACPP:
+            body = self._rewritten(body)
+        if renames := self.renames:
+            body = rename(body, renames)
+        return both_reasonings(body), usage
+
+    def _other_whole(self, body: bytes) -> tuple[bytes, Tokens | None]:
+        ask = self.ask
         if ask.rerank is not None:
             return reranking.rerank_answer(body, ask.rerank, self.answer_id), read_usage(body)
         if ask.tokenize is not None:
             return tokenizing.tokenize_answer(body, self.able.context), Tokens()
         if ask.detokenize is not None:
             return tokenizing.detokenize_answer(body), Tokens()
-        if ask.api.path == COUNT_TOKENS:
-            return count_answer(body), Tokens()
-        usage = read_usage(body)
-        body = both_reasonings(rename(self._rewritten(body), self.renames))
-        return body, usage
+        return count_answer(body), Tokens()
 
     def _rewritten(self, body: bytes) -> bytes:
-        if self.able.engine_type is not EngineType.LLAMACPP:
-            return body
         if self.ask.api.path == RESPONSES:
             return bytes(complete_response(body, self.name, self.ask.fields.max_output_tokens))
         choices = _text_choices(self.ask, self.able)

@@ -1,7 +1,8 @@
 """The body for the engine: the very same bytes unless something has to change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,21 +10,21 @@ from cortex_gateway.domain.requests import RequestFields, StreamOptions
 
 Members = Mapping[str, msgspec.Raw]
 _Object = dict[str, msgspec.Raw]
+NOTHING: Members = MappingProxyType({})
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 _TRUE = msgspec.Raw(b"true")
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What the engine has to be told otherwise than the client said it."""
 
     model: str
     """The name the engine knows the model by."""
-    defaults: Members = field(default_factory=dict[str, msgspec.Raw])
+    defaults: Members = NOTHING
     """Members for what the client left open."""
     ask_usage: bool = False
     """It is a stream of completions, which reports its usage only when asked."""
-    replace: Members = field(default_factory=dict[str, msgspec.Raw])
+    replace: Members = NOTHING
 
 
 def prepare_body(body: bytes, fields: RequestFields, changes: Changes) -> bytes:
