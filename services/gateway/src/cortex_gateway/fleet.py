@@ -25,7 +25,7 @@ class FleetPolicy:
     bounded_load: float = 1.25
     prefix_bytes: int = 16 * 1024
     prefix_blocks: int = 65_536
-    default_slots: int = 256
+    default_slots: int = 2048
     slot_factor: float = 1.0
 
 

@@ -64,7 +64,7 @@ class Settings(ServiceSettings, service="gateway"):
     """The same for keys of the class batch."""
     batch_handicap_s: float = Field(default=30.0, ge=0)
     """Batch requests go after interactive ones that came up to this much later."""
-    replica_slots: int = Field(default=256, ge=1)
+    replica_slots: int = Field(default=2048, ge=1)
     """Requests in flight at a replica that does not tell how many it works on at once."""
     slot_factor: float = Field(default=1.0, gt=0)
     """Requests in flight at a model per slot of its replicas; above 1 the engines queue some of them."""

@@ -6,6 +6,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
+from cortex_contracts.base import KeyId
 from cortex_contracts.operations import CancelRequestV1, CancelResultV1
 from cortex_contracts.rpc import RpcReply
 from cortex_contracts.subjects import RPC_GATEWAY_CANCEL
@@ -29,7 +30,7 @@ class CancelBus:
     async def cancel(self, key_id: str, request_id: str) -> bool:
         if not self._bus.connected:
             return False
-        message = CancelRequestV1(key_id=key_id, request_id=request_id)
+        message = CancelRequestV1(key_id=KeyId(key_id), request_id=request_id)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S + 0.5):
                 await self._bus.request(RPC_GATEWAY_CANCEL, message, CancelResultV1, timeout=ANSWER_TIMEOUT_S)
