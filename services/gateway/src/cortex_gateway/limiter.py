@@ -32,7 +32,7 @@ class LimiterRules:
     """Args: how long a request waits for a share; tokens of an answer whose length the client leaves open; how many
     gateways there are as long as they could not be counted."""
 
-    wait_s: float = 0.5
+    wait_s: float = 2.0
     default_completion_tokens: int = 256
     assumed_gateways: int = 4
 

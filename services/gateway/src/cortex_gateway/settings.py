@@ -85,7 +85,7 @@ class Settings(ServiceSettings, service="gateway"):
     """How long a starting gateway waits for NATS before it serves from the snapshot."""
     snapshot_max_age_s: float = Field(default=86_400.0, gt=0)
     """Keys of an older snapshot are refused: nobody knows which of them were revoked since."""
-    limit_wait_s: float = Field(default=0.5, gt=0)
+    limit_wait_s: float = Field(default=2.0, gt=0)
     """How long a request waits for a share of its key's limits before this gateway judges alone."""
     limit_default_completion_tokens: int = Field(default=256, ge=1)
     """Reserved for an answer whose length the client leaves open."""

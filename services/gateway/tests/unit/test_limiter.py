@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain.auth import ApiKey, build_key_ring
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.limiter import Limiter, LimiterRules, Permit
 from cortex_gateway.ports import Reading
+from cortex_gateway.shares import IDLE_S
 from cortex_kit.errors import TransientError
 
 START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -242,6 +245,79 @@ async def test_streams_of_a_gateway_that_died_are_forgotten_and_those_of_others_
         clock.seconds += 1
         await upkeep(gateways[1:])
     assert len(await ask_all(gateways[2:], key, 4, stream=True)) == 2
+
+
+async def test_streams_of_a_generous_limit_seldom_wait_for_the_counters(gateways, counters, clock):
+    key = new_key(max_concurrent_streams=1000)
+    waits = []
+    for _ in range(50):
+        before = counters.calls
+        permits = await ask_all(gateways[:1], key, 20, stream=True)
+        assert len(permits) == 20
+        clock.seconds += 0.1
+        for permit in permits:
+            permit.release()
+        await gateways[0]._queue.join()
+        waits.append(counters.calls - before)
+    assert sum(waits[5:]) < 10
+    clock.seconds += 2
+    await upkeep(gateways)
+    assert counters.history[max(counters.history, key=lambda name: (".streams." in name, name))][-1][2] == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12), st.booleans(), st.floats(0, 2)), max_size=25),
+    st.integers(1, 60),
+)
+@settings(max_examples=20, deadline=None)
+async def test_no_more_streams_than_the_limit_whatever_happens(steps, size):
+    clock = MovedClock()
+    counters = MemoryCounters(clock)
+    limiters = [Limiter(counters, clock, LimiterRules(), f"g{number}") for number in range(4)]
+    tasks = [asyncio.create_task(limiter.run()) for limiter in limiters]
+    key = new_key(max_concurrent_streams=size)
+    open_: list[Permit] = []
+    for who, count, ends, pause in steps:
+        if ends:
+            for permit in open_[:count]:
+                permit.release()
+            del open_[:count]
+        else:
+            open_ += await ask_all([limiters[who]], key, count, stream=True)
+        assert len(open_) <= size
+        clock.seconds += pause
+        await upkeep(limiters)
+    while open_:
+        open_.pop().release()
+    clock.seconds += 2
+    await upkeep(limiters)
+    assert len(await ask_all(limiters[:1], key, size, stream=True)) == size
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40), st.floats(0, 25)), max_size=25), st.integers(1, 200))
+@settings(max_examples=20, deadline=None)
+async def test_no_minute_sees_more_requests_than_the_limit_and_an_idle_one_gives_all_back(steps, size):
+    clock = MovedClock()
+    counters = MemoryCounters(clock)
+    limiters = [Limiter(counters, clock, LimiterRules(), f"g{number}") for number in range(4)]
+    tasks = [asyncio.create_task(limiter.run()) for limiter in limiters]
+    key = new_key(requests_per_minute=size)
+    admitted: list[float] = []
+    for who, count, pause in steps:
+        admitted += [clock.seconds] * len(await ask_all([limiters[who]], key, count))
+        # What was taken ahead may be used a moment later than it was counted.
+        assert sum(at > clock.seconds - 60 + IDLE_S for at in admitted) <= size
+        clock.seconds += pause
+        await upkeep(limiters)
+    clock.seconds += 62
+    await upkeep(limiters)
+    assert len(await ask_all(limiters, key, 60)) == min(size, 240)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_while_the_counters_are_away_each_gateway_grants_its_part(gateways, counters, clock):

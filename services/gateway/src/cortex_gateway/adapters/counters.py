@@ -15,7 +15,7 @@ from cortex_kit.bus import Bus
 from cortex_kit.errors import TransientError
 
 T = TypeVar("T")
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
 _BUDGET = BUDGET_SUBJECTS[0].removesuffix(">")
 _FOUND = "200"
 
