@@ -16,7 +16,7 @@ from cortex_kit.logging import get_logger
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace.id_generator import IdGenerator
-    from opentelemetry.trace import Span, SpanKind
+    from opentelemetry.trace import Span
 
 log = get_logger()
 
@@ -115,7 +115,10 @@ class Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.sdk.trace.sampling import ALWAYS_ON  # noqa: PLC0415
 
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415
+
         self._config = config
+        self._kind = SpanKind.CLIENT
         self._ids = _Ids()
         resource = Resource.create({"service.name": config.service, "service.instance.id": config.instance})
         ids = cast("IdGenerator", self._ids)
@@ -124,13 +127,13 @@ class Tracing:
         self._tracer = self._provider.get_tracer("cortex")
         log.info("tracing_on", sampler=config.sampler, ratio=config.ratio)
 
-    def start(self, name: str, kind: "SpanKind", parent: TraceContext | None) -> "Span | None":
-        """A span that has begun; None when this one is not sampled. `end` it."""
+    def start(self, name: str, parent: TraceContext | None) -> "Span | None":
+        """A span of a call to another server, begun; None when this one is not sampled. `end` it."""
         trace_id = parent.trace_id if parent is not None else self._ids.new_trace_id()
         if not decide(self._config.sampler, self._config.ratio, parent, trace_id):
             return None
         self._ids.trace_id = trace_id
-        return self._tracer.start_span(name, context=_context_of(parent), kind=kind)
+        return self._tracer.start_span(name, context=_context_of(parent), kind=self._kind)
 
     async def close(self) -> None:
         """Send what is left, for a few seconds at most."""

@@ -22,6 +22,7 @@ from cortex_gateway.domain.routing import Route, RoutingTable, Target
 from cortex_gateway.fleet import Affinity, Fleet
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import Failure, Hints, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse
+from cortex_gateway.upstream_metrics import UpstreamCell
 from cortex_kit.logging import get_logger
 
 log = get_logger()
@@ -139,12 +140,13 @@ class Attempts:
         if self._breakers:
             self._reserve_probe(target)
         fleet.take(target.incarnation)
-        call.metrics.upstream(target).selected += 1
+        figures = call.metrics.upstream(target)
+        figures.selected += 1
         answer: Answer | None = None
         try:
-            answer = await self._exchange(fleet, target, request, call)
+            answer = await self._exchange(fleet, target, request, call, figures)
         except UpstreamError as error:
-            call.metrics.upstream(target).failures += 1
+            figures.failures += 1
             self._on_failure(route, target, call, error)
         finally:
             if answer is None:
@@ -156,10 +158,11 @@ class Attempts:
         if breaker is not None:
             self._breakers[target.incarnation] = on_attempt(breaker, self._now(), self._policy)
 
-    async def _exchange(self, fleet: Fleet, target: Target, request: UpstreamRequest, call: Call) -> Answer | None:
+    async def _exchange(
+        self, fleet: Fleet, target: Target, request: UpstreamRequest, call: Call, figures: UpstreamCell
+    ) -> Answer | None:
         began = self._now()
         response = await self._client.post(target.endpoint, request)
-        figures = call.metrics.upstream(target)
         figures.latency.observe(self._now() - began)
         kept = False
         try:

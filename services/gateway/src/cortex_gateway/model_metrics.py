@@ -44,35 +44,35 @@ class ModelMetrics:
     def settled(self, exchange: Exchange, data: UsageData) -> None:
         """Account for one request; a microsecond."""
         route = exchange.route
-        cells = self._unknown if route is None else self._of(route)
+        cells = self._unknown if route is None else self._cells.get(route.model.id) or self._new(route)
         cells.outcomes[data.outcome].value += 1
         cells.prompt.value += data.prompt_tokens
         cells.completion.value += data.completion_tokens
         if data.cached_tokens:
             cells.cached.value += data.cached_tokens
-        duration_ms, ttft_ms, tokens = data.duration_ms, data.ttft_ms, data.completion_tokens
-        cells.seconds.observe(duration_ms / 1000)
-        if ttft_ms is not None and data.stream:
-            cells.ttft.observe(ttft_ms / 1000)
-            if tokens > 1:
+        duration_s = data.duration_ms / 1000
+        cells.seconds.observe(duration_s)
+        if data.stream and data.ttft_ms is not None:
+            ttft_s = data.ttft_ms / 1000
+            cells.ttft.observe(ttft_s)
+            if data.completion_tokens > 1:
                 # The mean of the stream: no clock is asked per chunk.
-                cells.inter_token.observe((duration_ms - ttft_ms) / ((tokens - 1) * 1000))
+                cells.inter_token.observe((duration_s - ttft_s) / (data.completion_tokens - 1))
         if data.outcome != _COMPLETED:
             self._note_failure(cells, data)
 
     def on_swap(self, table: RoutingTable) -> None:
         """Forget models that are gone."""
-        present = {route.model.id for route in table.routes}
-        for model_id in self._cells.keys() - present:
-            del self._cells[model_id]
+        present = {route.model.id: route.model.served_model_name for route in table.routes}
+        for model_id, cells in tuple(self._cells.items()):
+            if present.get(model_id) != cells.name:
+                del self._cells[model_id]
         names = {route.model.served_model_name for route in table.routes} | {UNKNOWN}
         forget_others(names)
 
-    def _of(self, route: Route) -> _ModelCells:
+    def _new(self, route: Route) -> _ModelCells:
         model = route.model
-        cells = self._cells.get(model.id)
-        if cells is None or cells.name != model.served_model_name:
-            cells = self._cells[model.id] = _ModelCells(model.served_model_name, model.engine_type.value)
+        cells = self._cells[model.id] = _ModelCells(model.served_model_name, model.engine_type.value)
         return cells
 
     @staticmethod

@@ -62,9 +62,7 @@ class RequestTracer:
 
     @staticmethod
     def _begin(tracing: Tracing, parent: TraceContext | None, path: str) -> Trace | None:
-        from opentelemetry.trace import SpanKind  # noqa: PLC0415 - imported already where tracing is on
-
-        span = tracing.start(_OPERATIONS.get(path, OTHER_OPERATION), SpanKind.CLIENT, parent)
+        span = tracing.start(_OPERATIONS.get(path, OTHER_OPERATION), parent)
         if span is None:
             return Trace(parent.header()) if parent is not None else None
         own = span.get_span_context()
@@ -78,7 +76,7 @@ class RequestTracer:
 
 
 def _finish(span: "Span", exchange: Exchange, data: UsageData) -> None:
-    from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - as above
+    from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - imported already where there is a span
 
     operation = _OPERATIONS.get(data.route, OTHER_OPERATION)
     attributes: dict[str, str | int | float | bool] = {
