@@ -6,7 +6,7 @@ import pytest
 from cortex_contracts.enums import EngineType
 from cortex_contracts.envelope import Envelope, parse_envelope
 from cortex_contracts.events import UsageRecordedV1
-from cortex_gateway.adapters.token_counter import counting_question, read_count
+from cortex_gateway.adapters.token_counter import counting_questions, read_count
 from cortex_gateway.domain.usage import (
     Tokens,
     UsageData,
@@ -99,13 +99,34 @@ def test_estimate(body, tokens):
     ],
 )
 def test_how_each_engine_is_asked_to_count(engine, body, path, question):
-    asked = counting_question(EngineType(engine), "/v1/x", json.dumps(body).encode())
-    assert asked is not None
-    assert (asked[0], json.loads(asked[1])) == (path, question)
+    [asked], known = counting_questions(EngineType(engine), "/v1/x", json.dumps(body).encode())
+    assert (asked[0], json.loads(asked[1]), known) == (path, question, 0)
 
 
-def test_what_no_engine_can_count():
-    assert counting_question(EngineType.VLLM, "/v1/x", b'{"prompt":["a","b"]}') is None
+@pytest.mark.parametrize("engine", EngineType)
+def test_messages_and_responses_are_counted_by_their_own_routes(engine):
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":4,"stream":true}'
+    [(path, question)], _ = counting_questions(engine, "/v1/messages", body)
+    assert path == "/v1/messages/count_tokens"
+    assert "stream" not in json.loads(question)
+    [(path, question)], _ = counting_questions(engine, "/v1/responses", b'{"model":"m","input":"x","instructions":"y"}')
+    if engine is EngineType.LLAMACPP:
+        assert (path, json.loads(question)["input"]) == ("/v1/responses/input_tokens", "x")
+    else:
+        assert [message["role"] for message in json.loads(question)["messages"]] == ["system", "user"]
+
+
+def test_a_list_of_prompts_is_counted_one_by_one():
+    questions, known = counting_questions(EngineType.VLLM, "/v1/completions", b'{"model":"m","prompt":["a","b"]}')
+    assert [json.loads(question)["prompt"] for _, question in questions] == ["a", "b"]
+    assert known == 0
+    assert counting_questions(EngineType.VLLM, "/v1/completions", b'{"prompt":[1,2,3]}') == ([], 3)
+    assert counting_questions(EngineType.VLLM, "/v1/completions", b'{"prompt":[[1],[2,3]]}') == ([], 3)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"prompt":7}', json.dumps({"prompt": ["x"] * 17}).encode()])
+def test_what_no_engine_is_asked_to_count(body):
+    assert counting_questions(EngineType.VLLM, "/v1/completions", body) == ([], 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from cortex_gateway.domain import errors
 
 NULL = msgspec.Raw(b"null")
 _LARGE = 1024 * 1024
+_FIRST_BYTES = 64
 _MAX_MODEL_WORDS = 10_000
+_MAX_VALUES = 1_000_000
 
 
 class StreamOptions(msgspec.Struct):
@@ -85,6 +87,8 @@ def decode_request(body: bytes) -> RequestFields:
     try:
         if not body.isascii():
             check_utf8(body)
+        if len(body) > _LARGE:
+            _refuse_swarms(body)
         fields = _decode(body)
     except msgspec.ValidationError as error:
         raise errors.invalid_value(_param_of(str(error)), f"Invalid request: {error}.") from error
@@ -95,6 +99,13 @@ def decode_request(body: bytes) -> RequestFields:
     if body.count(b'"model"') > 1:
         _refuse_duplicates(body)
     return fields
+
+
+def _refuse_swarms(body: bytes) -> None:
+    """A large body of very many tiny values would take many times its size in memory."""
+    strings = (body.count(b'"') - body.count(b'\\"')) // 2
+    if strings > _MAX_VALUES or body.count(b"[") + body.count(b"{") > _MAX_VALUES:
+        raise errors.invalid_value(None, f"Invalid request: the body holds more than {_MAX_VALUES} values.")
 
 
 def check_utf8(body: bytes) -> None:
@@ -141,10 +152,10 @@ def check_task(route: ApiRoute, model: str, task: Task) -> None:
 def prompt_items(fields: RequestFields) -> list[msgspec.Raw]:
     """The prompts of a /v1/completions request: a list of strings or of token lists holds several."""
     raw = bytes(fields.prompt)
-    if not raw.startswith(b"["):
+    if raw[1:_FIRST_BYTES].lstrip()[:1] not in (b'"', b"[") or not raw.startswith(b"["):
         return [fields.prompt]
     items = msgspec.json.decode(raw, type=list[msgspec.Raw])
-    return items if items and bytes(items[0])[:1] in (b'"', b"[") else [fields.prompt]
+    return items
 
 
 def prompt_count(fields: RequestFields) -> int:

@@ -66,7 +66,7 @@ def _wants_tools(fields: RequestFields) -> bool:
 
 
 def _check_chat(fields: RequestFields) -> None:
-    _require_items(fields.messages, "messages")
+    require_items(fields.messages, "messages")
     if fields.logprobs is not None and not isinstance(fields.logprobs, bool):
         raise errors.invalid_value("logprobs", "Invalid request: `logprobs` must be true or false.")
     _check_common(fields)
@@ -107,14 +107,14 @@ def _check_responses(fields: RequestFields) -> None:
 
 
 def _check_messages(fields: RequestFields) -> None:
-    _require_items(fields.messages, "messages")
+    require_items(fields.messages, "messages")
     if fields.max_tokens is None:
         raise errors.invalid_value("max_tokens", "Invalid request: `max_tokens` is required.")
     _at_least_one(fields.max_tokens, "max_tokens")
 
 
 def _check_counting(fields: RequestFields) -> None:
-    _require_items(fields.messages, "messages")
+    require_items(fields.messages, "messages")
 
 
 def _check_common(fields: RequestFields) -> None:
@@ -131,7 +131,8 @@ def _at_least_one(value: int | None, name: str) -> None:
         raise errors.invalid_value(name, f"Invalid request: `{name}` must be at least 1.")
 
 
-def _require_items(raw: msgspec.Raw, name: str) -> None:
+def require_items(raw: msgspec.Raw, name: str) -> None:
+    """Raises ApiError 400 for what is no array, or one of nothing."""
     head = bytes(memoryview(raw)[:_FIRST_BYTES])
     if not head.startswith(b"["):
         raise errors.invalid_value(name, f"Invalid request: `{name}` must be an array.")

@@ -4,6 +4,8 @@ import msgspec
 
 from cortex_contracts.enums import EngineType
 from cortex_gateway.domain import errors
+from cortex_gateway.domain.levelling.checks import require_items
+from cortex_gateway.domain.requests import NULL
 
 MESSAGES_PATH = "/apply-template"
 _Object = dict[str, msgspec.Raw]
@@ -16,7 +18,7 @@ class TokenizeFields(msgspec.Struct):
     model: str
     prompt: str | None = None
     content: str | None = None
-    messages: list[msgspec.Raw] | None = None
+    messages: msgspec.Raw = NULL
     add_special_tokens: bool | None = None
     add_special: bool | None = None
 
@@ -28,7 +30,11 @@ class TokenizeFields(msgspec.Struct):
     def special(self) -> bool:
         """Tokens that begin or end every prompt: yes, unless asked otherwise; a chat's template has its own."""
         asked = self.add_special_tokens if self.add_special_tokens is not None else self.add_special
-        return asked if asked is not None else self.messages is None
+        return asked if asked is not None else not self.has_messages
+
+    @property
+    def has_messages(self) -> bool:
+        return self.messages is not NULL and bytes(memoryview(self.messages)[:4]) != b"null"
 
 
 class DetokenizeFields(msgspec.Struct):
@@ -56,10 +62,10 @@ def read_tokenize(body: bytes) -> TokenizeFields:
         fields = msgspec.json.decode(body, type=TokenizeFields)
     except msgspec.ValidationError as error:
         raise errors.invalid_value(None, f"Invalid request: {error}.") from error
-    if sum(given is not None for given in (fields.prompt, fields.content, fields.messages)) != 1:
+    if (fields.prompt is not None) + (fields.content is not None) + fields.has_messages != 1:
         raise errors.invalid_value(None, "Invalid request: give one of `prompt`, `content` and `messages`.")
-    if fields.messages is not None and not fields.messages:
-        raise errors.invalid_value("messages", "Invalid request: `messages` must not be empty.")
+    if fields.has_messages:
+        require_items(fields.messages, "messages")
     return fields
 
 
@@ -73,7 +79,7 @@ def read_detokenize(body: bytes) -> DetokenizeFields:
 
 def needs_template(engine: EngineType, fields: TokenizeFields) -> bool:
     """llama-server tokenises text only: a chat has to be rendered first, by a request of its own."""
-    return engine is EngineType.LLAMACPP and fields.messages is not None
+    return engine is EngineType.LLAMACPP and fields.has_messages
 
 
 def template_body(body: bytes) -> bytes:
@@ -92,7 +98,7 @@ def tokenize_body(body: bytes, fields: TokenizeFields, engine: EngineType, name:
     if engine is EngineType.LLAMACPP:
         text = rendered if rendered is not None else fields.text
         return msgspec.json.encode({"content": text, "add_special": fields.special or rendered is not None})
-    if fields.messages is None:
+    if not fields.has_messages:
         asked = {"model": name, "prompt": fields.text, "add_special_tokens": fields.special}
         return msgspec.json.encode(asked)
     members = msgspec.json.decode(body, type=_Object)
