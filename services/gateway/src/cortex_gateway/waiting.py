@@ -64,11 +64,12 @@ class WaitingRoom:
         return errors.model_unavailable(call.model, why.state, why.reason, why.retry_after_s)
 
     def demand(self, route: Route) -> bool:
-        """Ask for a model that sleeps; True when it may be woken."""
-        model = route.model
-        if route.targets or model.lifecycle is not Lifecycle.ON_DEMAND or not route.unavailability.wait:
+        """Ask for a model that sleeps, goes to sleep or has given up; True when it may wake, by this or by itself."""
+        why = route.unavailability
+        if route.targets or route.model.lifecycle is not Lifecycle.ON_DEMAND or not why.wait:
             return False
-        self._hints.demand(route)
+        if why.asleep or why.final or why.state == "stopping":
+            self._hints.demand(route)
         return True
 
     def _has_room(self, waking: bool) -> bool:

@@ -5,13 +5,15 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cortex_gateway import admission
 from cortex_gateway.admission import Gate, GatePolicy, Visitor
 from cortex_gateway.domain.admission import MIN_SHARE, ServiceTime, Ticket, WaitLine, room
 from cortex_gateway.domain.errors import ApiError
 
+BRIEF = settings(max_examples=40, deadline=None)
 HANDICAP = 30.0
 ARRIVALS = st.lists(st.tuples(st.integers(0, 100), st.sampled_from("abc"), st.booleans()), max_size=60).map(sorted)
 
@@ -31,6 +33,7 @@ def drain(line: WaitLine) -> list[Ticket]:
     return served
 
 
+@BRIEF
 @given(ARRIVALS)
 def test_everybody_is_served_once_interactive_first_and_batch_is_never_starved(arrivals):
     line = WaitLine()
@@ -47,6 +50,7 @@ def test_everybody_is_served_once_interactive_first_and_batch_is_never_starved(a
                 assert later_moment + HANDICAP >= moment
 
 
+@BRIEF
 @given(ARRIVALS, st.data())
 def test_who_leaves_is_gone_and_nobody_else(arrivals, data):
     line = WaitLine()
@@ -58,6 +62,7 @@ def test_who_leaves_is_gone_and_nobody_else(arrivals, data):
     assert set(drain(line)) == set(known) - set(gone)
 
 
+@BRIEF
 @given(st.integers(1, 30), st.integers(1, 30))
 def test_keys_take_turns_however_many_requests_each_has_waiting(many, few):
     line = WaitLine()
@@ -79,6 +84,7 @@ def test_a_key_that_has_left_the_line_begins_anew():
     assert line.join("a", 0.5, 1.0).rank == 0.5
 
 
+@BRIEF
 @given(st.integers(1, 500), st.integers(0, 1000))
 def test_there_is_always_room_for_a_share(capacity, foreign):
     allowed = room(capacity, foreign)
@@ -217,7 +223,8 @@ async def test_more_room_lets_more_in_and_less_room_throws_nobody_out():
     assert bench.order == ["a", "b", "c", "d"]
 
 
-async def test_reports_of_others_that_grow_old_let_those_who_wait_in():
+async def test_reports_of_others_that_grow_old_let_those_who_wait_in(monkeypatch):
+    monkeypatch.setattr(admission, "RECHECK_S", 0.01)
     bench = Bench(1)
     looked: list[int] = []
 

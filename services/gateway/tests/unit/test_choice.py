@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cortex_contracts.enums import RoutingPolicy
 from cortex_gateway.domain.choice import Figures, Wish, build_ring, choose, ring_point
 
+BRIEF = settings(max_examples=40, deadline=None)
 POLICIES = list(RoutingPolicy)
 LOADS = st.lists(st.integers(0, 50), min_size=1, max_size=12)
 KEYS = [ring_point(b"conversation %d" % number) for number in range(400)]
@@ -54,6 +55,7 @@ def test_a_replica_with_more_slots_takes_more():
     assert taken == {0: 60, 1: 20}
 
 
+@BRIEF
 @given(st.sampled_from(POLICIES), LOADS, st.integers(0, 10**9), st.data())
 def test_it_is_deterministic_and_never_takes_a_barred_replica(policy, loads, turn, data):
     barred = data.draw(st.sets(st.integers(0, len(loads) - 1)))
@@ -64,6 +66,7 @@ def test_it_is_deterministic_and_never_takes_a_barred_replica(policy, loads, tur
     assert (chosen is None) is (len(barred) == len(loads))
 
 
+@BRIEF
 @given(LOADS, st.integers(0, 10**6))
 def test_least_loaded_takes_the_least_loaded(loads, turn):
     chosen = choose(RoutingPolicy.LEAST_LOADED, Figures(loads), turn)
@@ -71,6 +74,7 @@ def test_least_loaded_takes_the_least_loaded(loads, turn):
     assert loads[chosen] == min(loads)
 
 
+@BRIEF
 @given(st.sampled_from([RoutingPolicy.LEAST_LOADED, RoutingPolicy.ROUND_ROBIN]), st.integers(1, 12), st.data())
 def test_nobody_starves(policy, count, data):
     """Whatever leaves in between, in `count * (1 + the largest load)` turns every replica has had a request."""
@@ -86,6 +90,7 @@ def test_nobody_starves(policy, count, data):
     assert seen == set(range(count))
 
 
+@BRIEF
 @given(LOADS, st.sampled_from(KEYS), st.floats(1.0, 4.0), st.data())
 def test_affinity_never_loads_a_replica_beyond_its_bound(loads, point, factor, data):
     barred = data.draw(st.sets(st.integers(0, len(loads) - 1), max_size=len(loads) - 1))
@@ -103,6 +108,7 @@ def test_a_few_requests_do_not_drive_a_conversation_from_a_replica_with_many_slo
     assert choose(RoutingPolicy.PREFIX_AFFINITY, Figures((0, 4, 0), (8, 8, 8)), 0, (), wish) != 1
 
 
+@BRIEF
 @given(st.lists(st.sampled_from(KEYS[:3]), min_size=1, max_size=200), st.integers(2, 8))
 def test_few_hot_conversations_still_spread(points, count):
     """However few keys there are, no replica ever holds more than its bound."""
@@ -136,7 +142,7 @@ def homes(replicas: list[str]) -> list[str]:
     return [replicas[index] for index in chosen if index is not None]
 
 
-@settings(max_examples=25)
+@BRIEF
 @given(st.integers(2, 12), st.data())
 def test_when_a_replica_leaves_only_its_conversations_move(count, data):
     before = names(count)
@@ -145,7 +151,7 @@ def test_when_a_replica_leaves_only_its_conversations_move(count, data):
         assert new == old or old == gone
 
 
-@settings(max_examples=25)
+@BRIEF
 @given(st.integers(1, 12))
 def test_when_a_replica_comes_conversations_move_to_it_only(count):
     after = names(count + 1)
@@ -154,7 +160,7 @@ def test_when_a_replica_comes_conversations_move_to_it_only(count):
     assert len(moved) < len(KEYS) * 2.5 / (count + 1)
 
 
-@settings(max_examples=25)
+@BRIEF
 @given(st.integers(2, 12), st.data())
 def test_a_barred_replica_moves_nobody_elses_conversation(count, data):
     ring, idle = build_ring(names(count)), Figures([0] * count)

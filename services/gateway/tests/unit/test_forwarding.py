@@ -472,3 +472,11 @@ async def test_nothing_is_in_flight_when_everything_has_ended(table):
     assert all(result is None or isinstance(result, ApiError | asyncio.CancelledError) for result in results)
     [fleet] = bench.dispatcher._fleets._fleets.values()
     assert (fleet.loads, fleet.gate.active, fleet.gate.waiting) == ((0, 0, 0), 0, 0)
+
+
+async def test_a_model_that_wakes_already_is_not_demanded_again(model, replica, table):
+    keys = Keys(lambda replica_id, spec_hash: "k", lambda sealed: None)
+    starting = build_table({"m1": model(lifecycle="on_demand")}, {"m1-0": replica(state="starting")}, {}, keys)
+    bench = Bench(starting, {}, wait_s=0.05)
+    assert (await bench.refused()).openai_code == "model_starting"
+    assert bench.hints.demanded == []

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cortex_contracts.documents import EngineLoad
@@ -13,6 +13,10 @@ from cortex_gateway.domain.routing import Keys, RoutingTable, build_table
 from cortex_gateway.fleet import Affinity, Fleet, FleetPolicy, Fleets
 
 
+BRIEF = settings(max_examples=40, deadline=None)
+
+
+@BRIEF
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
 def test_only_what_cannot_be_ours_is_foreign(running, waiting, own):
     report = note_report(EngineLoad(running=running, waiting=waiting), own, 10.0, None)

@@ -71,6 +71,8 @@ class Unavailability:
     retry_after_s: int
     final: bool = False
     """A failure that nobody will try to undo soon: no use waiting, though the model should run."""
+    asleep: bool = False
+    """It runs on demand and nobody has asked for it lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def explain(
     if not replicas:
         asleep = model.lifecycle is Lifecycle.ON_DEMAND
         reason = "it is asleep; this request wakes it" if asleep else "no replica exists yet"
-        return Unavailability("starting", reason, wait=True, retry_after_s=10 if asleep else 5)
+        return Unavailability("starting", reason, wait=True, retry_after_s=10 if asleep else 5, asleep=asleep)
     for replica in replicas:
         verdict = verdicts.get(replica.id)
         if replica.state is ReplicaState.STARTED and not _is_healthy(replica, verdict):
