@@ -63,7 +63,7 @@ class Family(Collector, Generic[InstrumentT]):
         registry: CollectorRegistry | None = REGISTRY,
     ) -> None:
         self.name = name
-        self._help = help_text
+        self.help_text = help_text
         self.label_names = tuple(labels)
         self.kind = kind
         self._make = make
@@ -100,7 +100,7 @@ class Family(Collector, Generic[InstrumentT]):
         yield metric
 
     def _metric(self) -> Metric:
-        return new_metric(self.name, self._help, self.kind)
+        return new_metric(self.name, self.help_text, self.kind)
 
 
 def new_metric(name: str, help_text: str, kind: str) -> Metric:

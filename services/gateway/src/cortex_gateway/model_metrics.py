@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from cortex_contracts.base import ModelId
 from cortex_contracts.enums import UsageOutcome
 from cortex_gateway import metrics
 from cortex_gateway.domain.routing import Route, RoutingTable
@@ -38,7 +39,7 @@ class ModelMetrics:
     """An observer of settlements (`settlement.Observer`)."""
 
     def __init__(self) -> None:
-        self._cells: dict[str, _ModelCells] = {}
+        self._cells: dict[ModelId, _ModelCells] = {}
         self._unknown = _ModelCells(UNKNOWN, UNKNOWN)
 
     def settled(self, exchange: Exchange, data: UsageData) -> None:

@@ -23,12 +23,17 @@ InFlight = Callable[[], Iterable[tuple[str, int]]]
 """Model and its requests at engines now."""
 GONE = "gone"
 WORLD_FAMILIES = (
-    ("gateway_upstream_health", "gauge", "1 for a replica whose verdict is healthy, 0 for one that runs without it"),
-    ("gateway_model_in_flight_requests", "gauge", "Requests at engines, by model"),
-    ("gateway_ratelimit_blocked_total", "counter", "Requests refused by a limit of their key, by kind of limit"),
-    ("gateway_stream_blocked_total", "counter", "Streams refused because their key had too many"),
+    (
+        "gateway_upstream_health",
+        "gauge",
+        ("engine_type", "model", "replica"),
+        "1 for a replica whose verdict is healthy, 0 for one that runs without it",
+    ),
+    ("gateway_model_in_flight_requests", "gauge", ("model",), "Requests at engines, by model"),
+    ("gateway_ratelimit_blocked_total", "counter", ("type",), "Requests refused by a limit of their key"),
+    ("gateway_stream_blocked_total", "counter", (), "Streams refused because their key had too many"),
 )
-"""Name, kind, help."""
+"""Name, kind, labels, help."""
 
 
 class Observing(Collector):
@@ -69,7 +74,7 @@ class Observing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at a scrape."""
-        health, in_flight, blocked, streams = (new_metric(name, text, kind) for name, kind, text in WORLD_FAMILIES)
+        health, in_flight, blocked, streams = (new_metric(name, text, kind) for name, kind, _, text in WORLD_FAMILIES)
         models, verdicts = self._views.models.items, self._views.verdicts.items
         for replica in self._views.replicas.items.values():
             model = models.get(replica.model_id)

@@ -99,19 +99,23 @@ class UpstreamMetrics(Collector):
 
     @staticmethod
     def _families() -> dict[str, Metric]:
-        return {name: new_metric(name, help_text, kind) for name, kind, help_text in UPSTREAM_FAMILIES}
+        return {name: new_metric(name, help_text, kind) for name, kind, _, help_text in UPSTREAM_FAMILIES}
 
 
+_BY_PATH = ("path",)
+_BY_ENGINE = ("path", "engine_type")
+_BY_REPLICA = ("path", "replica")
+_ALL = ("path", "engine_type", "replica")
 UPSTREAM_FAMILIES = (
-    ("gateway_upstream_latency_seconds", "histogram", "Until the engine's answer began"),
-    ("gateway_upstream_latency_by_engine_seconds", "histogram", "Until the engine's answer began, by kind of engine"),
-    ("gateway_upstream_latency_by_upstream_seconds", "histogram", "Until the engine's answer began, by replica"),
-    ("gateway_upstream_selected_total", "counter", "Attempts sent to a replica"),
-    ("gateway_upstream_selected_by_engine_total", "counter", "Attempts sent to a replica, with its kind of engine"),
-    ("gateway_upstream_success_total", "counter", "Answers of engines that began well"),
-    ("gateway_upstream_error_total", "counter", "Attempts without an answer, or answered with a failure of the engine"),
+    ("gateway_upstream_latency_seconds", "histogram", _BY_PATH, "Until the engine's answer began"),
+    ("gateway_upstream_latency_by_engine_seconds", "histogram", _BY_ENGINE, "The same by kind of engine"),
+    ("gateway_upstream_latency_by_upstream_seconds", "histogram", _BY_REPLICA, "The same by replica"),
+    ("gateway_upstream_selected_total", "counter", _BY_REPLICA, "Attempts sent to a replica"),
+    ("gateway_upstream_selected_by_engine_total", "counter", _ALL, "The same with its kind of engine"),
+    ("gateway_upstream_success_total", "counter", _BY_PATH, "Answers of engines that began well"),
+    ("gateway_upstream_error_total", "counter", _BY_PATH, "Attempts that met no answer, or a failure of the engine"),
 )
-"""Name, kind, help."""
+"""Name, kind, labels, help."""
 
 
 def _add_totals(families: dict[str, Metric], path: str, upstreams: PathUpstreams) -> None:

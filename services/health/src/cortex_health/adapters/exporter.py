@@ -16,6 +16,7 @@ from cortex_health.domain.verdicts import HealthState
 from cortex_kit.clock import Clock
 
 PREFIX = "cortex_engine_"
+LABELS = ("engine_type", "model", "replica")
 MAX_NAME = 128
 ModelName = Callable[[ModelId], str | None]
 
