@@ -79,12 +79,13 @@ test-system: install ## Tests of the whole stack
 env: ## Write .env for docker compose, with fresh secrets (ARGS="--models /srv/models --profiles gpu")
 	@$(PYTHON) deploy/make_env.py $(ARGS)
 
-docs: install ## Generate docs/api, the NATS users, the settings of Compose and the Grafana boards from the code
+docs: install ## Generate docs/api, the NATS users, the settings of Compose, the Grafana boards and the tables of metrics from the code
 	@$(BIN)/python -m cortex_contracts.asyncapi > docs/api/asyncapi.json
 	@$(BIN)/python -m cortex_registry openapi > docs/api/openapi.json
 	@$(BIN)/python -m cortex_contracts.permissions > deploy/nats/users.conf
 	@$(BIN)/python deploy/render_settings.py > deploy/services.env.example
 	@$(BIN)/python deploy/grafana/render_boards.py
+	@$(BIN)/python deploy/render_metrics.py
 
 lock: $(BIN)/python ## Write requirements.lock anew (UPGRADE=1 takes newer releases)
 	@[ -x "$(UV)" ] || command -v $(UV) >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)

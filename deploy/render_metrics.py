@@ -1,7 +1,4 @@
-"""Print docs/observability.md with its tables of metrics made anew from the code.
-
-.venv/bin/python deploy/render_metrics.py > page && mv page docs/observability.md
-"""
+"""Make the tables of metrics in docs/observability.md anew from the code; `--print` changes nothing and prints the page."""
 
 import importlib
 import pkgutil
@@ -112,4 +109,8 @@ def render(page: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render(PAGE.read_text()))
+    page = render(PAGE.read_text())
+    if "--print" in sys.argv:
+        sys.stdout.write(page)
+    else:
+        PAGE.write_text(page)
