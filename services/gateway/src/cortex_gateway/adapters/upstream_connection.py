@@ -59,7 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._head = _NO_HEAD
-        self._held = b""
+        self._held: bytes = b""
         self._bodyless = False
         self._chunks.clear()
         self._decoder: ChunkDecoder | None = None

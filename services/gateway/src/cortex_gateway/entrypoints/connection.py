@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.entrypoints.bodies import IncomingBody
+from cortex_gateway.entrypoints.heads import END_OF_HEAD, PartialHead
 from cortex_gateway.entrypoints.refusals import (
     as_api_error,
     bodies_full,
@@ -29,7 +30,6 @@ MAX_PIPELINED_BYTES = 64 * 1024
 MAX_UNREAD_BODY_BYTES = 64 * 1024
 LINGER_S = 5.0
 LINGER_BYTES = 256 * 1024**2
-_END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -72,8 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._server = server
         self._timer = LazyTimer(server.loop, self._on_timer)
         self._transport = cast(asyncio.Transport, None)
-        self._held: bytearray | None = None
-        """The beginning of a head."""
+        self._held: PartialHead | None = None
         self._ahead = b""
         """What came after the request that is being handled."""
         self._body: IncomingBody | None = None
@@ -94,8 +93,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        peer = cast("tuple[str, int] | None", transport.get_extra_info("peername"))
+        self._peer = peer[0] if peer else ""
         if self._server.admit(self):
             self._timer.arm(self._server.options.keep_alive_s)
         else:
@@ -135,51 +134,30 @@ class ClientConnection(asyncio.Protocol):
     # Requests
 
     def _read_head(self, data: bytes) -> None:
-        held = self._held
-        if held is None:
-            end = data.find(_END_OF_HEAD)
-            if end <= 0:
-                self._hold(data, 0)
-                return
-        else:
-            before = len(held)
-            held += data
-            end = held.find(_END_OF_HEAD, max(0, before - 3))
-            if end <= 0:
-                self._hold(b"", before)
-                return
-            data = bytes(held)
-            self._held = None
+        server = self._server
         try:
-            if end > self._server.options.max_head_bytes:
-                raise head_too_long(self._server.options.max_head_bytes)
-            start = 2 if data[0] == 13 else 0
-            head = self._server.heads.read(data[start:end])
-            self._begin(head, data, end + 4)
+            end = -1 if self._held is not None else data.find(END_OF_HEAD)
+            if end <= 0:
+                whole = self._hold(data)
+                if whole is None:
+                    return
+                data = whole
+                end = data.find(END_OF_HEAD)
+            if end > server.options.max_head_bytes:
+                raise head_too_long(server.options.max_head_bytes)
+            head = server.heads.read(data[2 if data[0] == 13 else 0 : end])
         except BadMessageError as error:
             self._refuse_message(error)
+            return
+        self._begin(head, data, end + 4)
 
-    def _hold(self, data: bytes, checked: int) -> None:
-        """Wait for the rest of a head, unless it cannot become one any more."""
+    def _hold(self, data: bytes) -> bytes | None:
+        """Wait for the rest of a head; all of it once it is there."""
         if self._held is None:
-            self._held = bytearray(data)
-        if not self._head_due:
+            self._held = PartialHead(self._server.heads, self._server.options.max_head_bytes)
             self._head_due = True
             self._timer.arm(self._server.options.head_timeout_s)
-        limit = self._server.options.max_head_bytes
-        try:
-            if len(self._held) > limit:
-                raise head_too_long(limit)
-            if checked < 256 or b"\n" in self._held[checked:]:
-                self._check_beginning(bytes(self._held))
-        except BadMessageError as error:
-            self._refuse_message(error)
-
-    def _check_beginning(self, part: bytes) -> None:
-        """One empty line before a request is let pass (RFC 9112, 2.2)."""
-        part = part.removeprefix(b"\r\n")
-        if part and part != b"\r":
-            self._server.heads.check_beginning(part)
+        return self._held.add(data)
 
     def _begin(self, head: RequestHead, data: bytes, at: int) -> None:
         server = self._server
