@@ -262,8 +262,6 @@ async def test_a_deadline_of_the_clients_own_is_kept(world, pair):
         async with http.stream("POST", "/chat/completions", json=body) as response:
             data, _ = await events_of(response)
         assert (json.loads(data[-2])["error"]["code"], data[-1]) == ("deadline_exceeded", "[DONE]")
-        wrong = await chat(http, pair[0].alias)
-        assert wrong.status_code == 200
         bad = await http.post("/chat/completions", json={}, headers={"x-request-timeout-ms": "soon"})
         assert bad.status_code == 400
 

@@ -77,7 +77,7 @@ def test_least_loaded_takes_the_least_loaded(loads, turn):
 @BRIEF
 @given(st.sampled_from([RoutingPolicy.LEAST_LOADED, RoutingPolicy.ROUND_ROBIN]), st.integers(1, 12), st.data())
 def test_nobody_starves(policy, count, data):
-    """Whatever leaves in between, in `count * (1 + the largest load)` turns every replica has had a request."""
+    """Of idle replicas every one has a request after as many turns, whichever requests have left meanwhile."""
     figures = Figures([0] * count)
     seen: set[int] = set()
     for turn in range(count):

@@ -12,7 +12,6 @@ from cortex_gateway.domain.load import FRESH_S, STALE_S, foreign_at, note_report
 from cortex_gateway.domain.routing import Keys, RoutingTable, build_table
 from cortex_gateway.fleet import Affinity, Fleet, FleetPolicy, Fleets
 
-
 BRIEF = settings(max_examples=40, deadline=None)
 
 
