@@ -48,7 +48,7 @@ class SnapshotRules:
     """Args: how long NATS is waited for before the file is used; how old the keys of a file may be; how long a change
     of keys, and how long one of models and replicas, waits for others before the file is written again."""
 
-    wait_s: float = 0.5
+    wait_s: float = 0.3
     max_age_s: float = 86_400.0
     keys_settle_s: float = 0.5
     routes_settle_s: float = 5.0

@@ -81,7 +81,7 @@ class Settings(ServiceSettings, service="gateway"):
     """`/upstream/{model}/…` for keys with the scopes `*` and `upstream`."""
     snapshot_path: Path | None = None
     """Where the last projection is kept for a start without NATS; `projection.snapshot` in SPOOL_DIR by default."""
-    snapshot_wait_s: float = Field(default=0.5, ge=0)
+    snapshot_wait_s: float = Field(default=0.3, ge=0)
     """How long a starting gateway waits for NATS before it serves from the snapshot."""
     snapshot_max_age_s: float = Field(default=86_400.0, gt=0)
     """Keys of an older snapshot are refused: nobody knows which of them were revoked since."""

@@ -94,10 +94,10 @@ class GatewayProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, ready_s: float = 20) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([sys.executable, "-m", "cortex_gateway"], env=self._env, stderr=log)
-        wait_http(f"{self.url}/readyz", 20)
+        wait_http(f"{self.url}/readyz", ready_s)
 
     def signal(self, signum: signal.Signals) -> None:
         assert self._process is not None
