@@ -1,6 +1,7 @@
 """What engines say, under one set of names, and what hostile ones say."""
 
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -163,3 +164,17 @@ def test_the_page_shows_what_is_probed_here_and_nothing_of_what_is_gone(make_rep
     assert "cortex_engine_requests_running" not in page
     exporter.drop(replica.id)
     assert generate_latest(registry) == b""
+
+
+def test_what_a_real_vllm_said_is_read_whole():
+    """Recorded from vLLM 0.32 after two completions of twelve tokens each."""
+    sample = read_metrics(VLLM, (Path(__file__).parent / "data" / "vllm-0.32.txt").read_bytes())
+    assert sample is not None
+    assert (sample.load.running, sample.load.waiting, sample.load.kv_usage) == (0, 0, 0.0)
+    assert sample.values["prompt_tokens_total"] == 18
+    assert sample.values["generated_tokens_total"] == 24
+    assert sample.values["requests_total"] == 2
+    assert sample.values["preemptions_total"] == 0
+    assert set(sample.histograms) == {family.name for family in FAMILIES if family.kind == "histogram"}
+    assert sample.histograms["time_to_first_token_seconds"].buckets[-1][1] == 2
+    assert sample.histograms["request_seconds"].total > 0
