@@ -195,6 +195,17 @@ def test_a_swarm_of_tiny_values_is_refused(body):
     assert refusal(body).openai_code == "invalid_value"
 
 
+def test_very_many_messages_are_refused_before_an_engine_chews_on_them():
+    def body(count: int) -> bytes:
+        return json.dumps({"model": "m", "messages": [{"role": "user", "content": "{"}] * count}).encode()
+
+    api = API_ROUTES["/v1/chat/completions"]
+    assert attempt(lambda: read_ask(api, body(2048), 0)) is None
+    error = attempt(lambda: read_ask(api, body(2049), 0))
+    assert error is not None
+    assert (error.openai_code, error.param) == ("invalid_value", "messages")
+
+
 def test_a_long_prompt_of_tokens_is_one_prompt_and_is_not_taken_apart():
     ask = read_ask(API_ROUTES["/v1/completions"], b'{"model":"m","prompt":[' + b"1," * 500_000 + b"1]}", 0)
     assert not ask.several

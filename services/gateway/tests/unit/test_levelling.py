@@ -5,8 +5,8 @@ import pytest
 
 from cortex_contracts.enums import EngineType, Task
 from cortex_gateway.domain import errors
-from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.capabilities import Capabilities
+from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling import map_engine_error, map_stream_error
 from cortex_gateway.domain.levelling.bodies import Changes, prepare_body
 from cortex_gateway.domain.levelling.checks import check_request

@@ -12,6 +12,8 @@ from cortex_gateway.domain.requests import NULL, ApiRoute, RequestFields, prompt
 
 MAX_CHOICES = 128
 """As OpenAI has it; each choice is a whole generation."""
+MAX_MESSAGES = 2048
+"""llama-server takes time that grows with the square of their number: minutes for ten thousand."""
 _FIRST_BYTES = 64
 _Check = Callable[[RequestFields], None]
 
@@ -138,6 +140,13 @@ def require_items(raw: msgspec.Raw, name: str) -> None:
         raise errors.invalid_value(name, f"Invalid request: `{name}` must be an array.")
     if head[1:].lstrip().startswith(b"]"):
         raise errors.invalid_value(name, f"Invalid request: `{name}` must not be empty.")
+    if len(memoryview(raw)) > MAX_MESSAGES and bytes(raw).count(b"{") > MAX_MESSAGES:
+        _refuse_too_many(raw, name)
+
+
+def _refuse_too_many(raw: msgspec.Raw, name: str) -> None:
+    if len(msgspec.json.decode(raw, type=list[msgspec.Raw])) > MAX_MESSAGES:
+        raise errors.invalid_value(name, f"Invalid request: `{name}` may hold at most {MAX_MESSAGES} messages.")
 
 
 def _is_empty_array(raw: bytes) -> bool:
