@@ -5,12 +5,14 @@ namespace. Only root can have one.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,6 @@ class PrivateEngine:
         self.folder = folder
         self._data = folder / "data"
         self._data.mkdir(parents=True)
-        self._disk_bytes = disk_bytes
         self._daemon: subprocess.Popen[bytes] | None = None
         namespaces = ["unshare", "--net", "--mount", "--propagation", "private"]
         self._holder = subprocess.Popen([*namespaces, "sleep", "infinity"])
@@ -78,7 +79,6 @@ class PrivateEngine:
     def begin(self) -> None:
         """Start the engine without waiting for it."""
         assert self._daemon is None
-        options: Sequence[str] = ("--storage-driver", "vfs") if self._disk_bytes is not None else ()
         with (self.folder / "dockerd.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 self.inside(
@@ -87,7 +87,6 @@ class PrivateEngine:
                     *("--exec-root", str(self.folder / "exec")),
                     *("--pidfile", str(self.folder / "dockerd.pid")),
                     *("--host", self.url),
-                    *options,
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -101,11 +100,13 @@ class PrivateEngine:
 
     def answers(self) -> bool:
         try:
-            client = self.client()
-        except (DockerException, OSError):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(self.url.removeprefix("unix://"))
+                connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+                return b" 200 " in connection.recv(64)
+        except OSError:
             return False
-        with contextlib.closing(client):
-            return True
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """End the engine. SIGTERM takes its containers along, SIGKILL leaves them to its next start."""
@@ -113,13 +114,20 @@ class PrivateEngine:
         self._daemon.send_signal(signum)
         self._daemon.wait(timeout=60)
         self._daemon = None
+        # Its containerd dies with it. A successor takes one that dies, or that nobody has reaped, for alive and waits.
+        _until(
+            lambda: not any(one.info["name"] == "containerd" for one in self._processes()), "its containerd has ended"
+        )
+        (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
 
-    def load(self, image: str) -> None:
-        """An image of the host's engine."""
-        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
-        command = ["docker", "--host", self.url, "load", "--quiet"]
-        subprocess.run(command, stdin=saved.stdout, check=True, capture_output=True, timeout=120)
-        assert saved.wait(timeout=60) == 0
+    def load(self, tag: str, layer: bytes, config: Mapping[str, Any]) -> None:
+        """Make an image of one layer."""
+        changes = [f"{name.upper()} {json.dumps(value)}" for name, value in config.items() if name != "Env"]
+        changes += [f"ENV {value}" for value in config.get("Env", ())]
+        repository, _, version = tag.partition(":")
+        client = self.client()
+        client.api.import_image_from_data(layer, repository=repository, tag=version, changes=changes)
+        client.close()
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -130,14 +138,21 @@ class PrivateEngine:
                     container.remove(force=True)
                 client.close()
             self.stop()
-        here = self._namespace(self._holder.pid)
-        for process in psutil.process_iter():
-            if process.pid != self._holder.pid and self._namespace(process.pid) == here:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         self._holder.kill()
         self._holder.wait(timeout=10)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _processes(self) -> list[psutil.Process]:
+        """All that runs in the engine's namespaces, containers' own left out."""
+        here = self._namespace(self._holder.pid)
+        return [
+            process
+            for process in psutil.process_iter(["name"])
+            if process.pid != self._holder.pid and self._namespace(process.pid) == here
+        ]
 
     @staticmethod
     def _namespace(pid: int) -> int | None:

@@ -1,4 +1,7 @@
-"""An image registry for one random image, as slow and as broken as a test wants it."""
+"""An image registry for one image, as slow and as broken as a test wants it.
+
+`python small_registry.py LAYER CONFIG` serves a packed layer from a file and prints the image's reference and digest.
+"""
 
 import gzip
 import hashlib
@@ -6,10 +9,13 @@ import http.server
 import io
 import json
 import os
+import sys
 import tarfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -20,20 +26,23 @@ def _digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _image(size: int) -> dict[str, bytes]:
-    """Blobs by digest, and the manifest as `manifest`."""
+def _random_layer(size: int) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         information = tarfile.TarInfo("random.bin")
         information.size = size
         archive.addfile(information, io.BytesIO(os.urandom(size)))
-    layer = stream.getvalue()
-    packed = gzip.compress(layer, compresslevel=1)
+    return gzip.compress(stream.getvalue(), compresslevel=1)
+
+
+def _image(packed: bytes, settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """Blobs by digest, and the manifest as `manifest`."""
+    layer = gzip.decompress(packed)
     config = json.dumps(
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
             "os": "linux",
-            "config": {"Cmd": ["/none"]},
+            "config": dict(settings),
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
     ).encode()
@@ -58,16 +67,22 @@ def _image(size: int) -> dict[str, bytes]:
 
 @dataclass
 class SmallRegistry:
-    """`pause_s` after each 64 KiB of a layer. `refuse` answers every manifest with this status."""
+    """`pause_s` after each 64 KiB of a layer. `refuse` answers every manifest with this status.
+
+    Without a packed `layer` the image is `size` random bytes.
+    """
 
     size: int = 1024 * 1024
     pause_s: float = 0.0
     refuse: int | None = None
+    layer: bytes | None = None
+    config: Mapping[str, Any] = field(default_factory=lambda: {"Cmd": ["/none"]})
     layer_requests: int = 0
     broken_off: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._content = _image(self.size)
+        layer = self.layer if self.layer is not None else _random_layer(self.size)
+        self._content = _image(layer, self.config)
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -137,3 +152,9 @@ class SmallRegistry:
                     time.sleep(self.pause_s)
         except OSError:
             self.broken_off.set()
+
+
+if __name__ == "__main__":
+    registry = SmallRegistry(pause_s=0.005, layer=Path(sys.argv[1]).read_bytes(), config=json.loads(sys.argv[2]))
+    print(json.dumps({"reference": registry.reference, "digest": registry.digest}), flush=True)  # noqa: T201
+    threading.Event().wait()

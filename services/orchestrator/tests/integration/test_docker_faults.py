@@ -1,0 +1,305 @@
+"""What befalls a Docker engine and its containers behind the orchestrator's back: it converges and says why.
+
+The engine is a real one of the test's own, so that it may be stopped, killed and filled up.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from cortex_contracts.base import ModelId
+from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1
+from cortex_contracts.enums import DesiredState, ReplicaState
+from cortex_kit.ids import uuid7
+from cortex_kit.secrets import engine_api_key
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from private_engine import PrivateEngine, why_not
+from slim_image import ENTRYPOINT, ENVIRONMENT, llama_layer
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(why_not() is not None, reason=f"no Docker engine of one's own: {why_not()}"),
+]
+
+IMAGE = "slim/llama-server:test"
+CONFIG = {"Entrypoint": ENTRYPOINT, "Env": ENVIRONMENT}
+REGISTRY = Path(__file__).parents[1] / "small_registry.py"
+MIB = 1024 * 1024
+CHAT = """
+import json, sys, time, urllib.error, urllib.request
+url, key = sys.argv[1:]
+body = json.dumps({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}).encode()
+headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
+for _ in range(300):
+    try:
+        request = urllib.request.Request(url + "/v1/chat/completions", body, headers)
+        print(json.load(urllib.request.urlopen(request, timeout=20))["choices"][0]["message"]["content"])
+        break
+    except OSError as error:
+        last = error
+        time.sleep(0.1)
+else:
+    raise last
+"""
+OCCUPY = """
+import socket, sys
+held = []
+for port in range(int(sys.argv[1]), int(sys.argv[2])):
+    held.append(socket.socket())
+    held[-1].bind(("127.0.0.1", port))
+    held[-1].listen()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def layer(llama_server_binary: Path) -> bytes:
+    return llama_layer(llama_server_binary)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Short: the path of a socket has a limit."""
+    with tempfile.TemporaryDirectory(prefix="cx", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path, layer: bytes) -> Iterator[PrivateEngine]:
+    made = PrivateEngine(folder / "engine")
+    try:
+        made.start()
+        made.load(IMAGE, layer, CONFIG)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def small_engine(folder: Path, layer: bytes) -> Iterator[PrivateEngine]:
+    """One whose disk holds the packed layer, but not what is in it."""
+    made = PrivateEngine(folder / "small", disk_bytes=len(layer) + 16 * MIB)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+class Host:
+    """A cluster whose orchestrators drive one private engine."""
+
+    def __init__(self, cluster: Any, engine: PrivateEngine, image: str) -> None:
+        self.cluster = cluster
+        self.engine = engine
+        self.node = f"faults-{uuid7()[-8:]}"
+        self.network = f"net-{self.node}"
+        cluster.extra |= {
+            "CORTEX_ORCHESTRATOR_RUNTIME": "docker",
+            "CORTEX_ORCHESTRATOR_DOCKER_URL": engine.url,
+            "CORTEX_ORCHESTRATOR_NODE": self.node,
+            "CORTEX_ORCHESTRATOR_LLAMACPP_IMAGE": image,
+            "CORTEX_ORCHESTRATOR_DOCKER_NETWORK": self.network,
+        }
+
+    def containers(self) -> list[Any]:
+        client = self.engine.client()
+        with contextlib.closing(client):
+            return client.containers.list(all=True, filters={"label": f"cortex.node={self.node}"})
+
+    async def chat(self, document: ReplicaDocumentV1) -> str:
+        """One real answer, asked for where the engine publishes its ports."""
+        key = engine_api_key(SecretStr(self.cluster.secret_key), document.id, document.spec_hash)
+        command = self.engine.inside(sys.executable, "-c", CHAT, str(document.endpoint), key)
+        return (await asyncio.to_thread(subprocess.check_output, command, text=True, timeout=90)).strip()
+
+    async def serves(self, *models: ModelDocumentV1) -> None:
+        """Every model answers from the only container that it has, and nothing else is there."""
+        for model in models:
+
+            async def is_up(model: ModelDocumentV1 = model) -> ReplicaDocumentV1 | None:
+                document = await self.cluster.replica(model)
+                up = document is not None and document.state is ReplicaState.STARTED and document.trouble is None
+                return document if up else None
+
+            document = await self.cluster.until(is_up, f"{model.name} runs", timeout=90)
+            assert await self.chat(document)
+        names = sorted(container.name for container in self.containers())
+        assert names == sorted(f"llamacpp-model-{model.id}-0" for model in models)
+
+    def failures(self, model: ModelDocumentV1) -> list[str]:
+        """Codes of what its engine ended of, oldest first."""
+        return [
+            str((event["data"]["diagnosis"] or {}).get("code"))
+            for subject, event in self.cluster.events
+            if subject == "container.failed" and event["data"]["model_id"] == model.id
+        ]
+
+
+MakeHost = Callable[[PrivateEngine, str], Host]
+
+
+@pytest.fixture
+async def make_host(cluster: Any) -> AsyncIterator[MakeHost]:
+    made: list[Host] = []
+
+    def make(engine: PrivateEngine, image: str) -> Host:
+        made.append(Host(cluster, engine, image))
+        return made[-1]
+
+    yield make
+    for process in cluster.processes:
+        process.kill()
+    for host in made:
+        for container in host.containers():
+            container.remove(force=True)
+
+
+def another(model: ModelDocumentV1) -> ModelDocumentV1:
+    return model.model_copy(update={"id": ModelId(uuid7())})
+
+
+async def test_a_docker_engine_that_is_stopped_or_killed_comes_back_to_what_is_desired(
+    cluster: Any, engine: PrivateEngine, make_host: MakeHost, llama_model: ModelDocumentV1
+) -> None:
+    host = make_host(engine, IMAGE)
+    first, second = llama_model, another(llama_model)
+    orchestrator = cluster.start()
+    await cluster.put(first)
+    await host.serves(first)
+
+    await asyncio.to_thread(engine.stop)
+    troubled = await cluster.until(
+        lambda: trouble_of(cluster, first), "the document says that nothing is seen", timeout=90
+    )
+    assert "the Docker engine cannot be reached" in troubled
+    assert "it is stopped" in troubled
+    await cluster.put(second)
+    assert await cluster.until(lambda: trouble_of(cluster, second), "a new model says what it waits for", timeout=90)
+    assert orchestrator.poll() is None
+    await asyncio.to_thread(engine.start)
+    await host.serves(first, second)
+    assert host.failures(first) == ["runtime_restarted"]
+    assert host.failures(second) == []
+
+    await asyncio.to_thread(engine.stop, signal.SIGKILL)
+    await cluster.until(lambda: trouble_of(cluster, first), "the engine's death is told", timeout=90)
+    orchestrator.kill()
+    orchestrator.wait(timeout=10)
+    successor = cluster.start()
+    await asyncio.to_thread(engine.start)
+    await host.serves(first, second)
+    assert successor.poll() is None
+    await cluster.put(first.model_copy(update={"desired_state": DesiredState.STOPPED}))
+    await cluster.delete(second)
+    await cluster.until(lambda: not host.containers(), "nothing is left", timeout=90)
+
+
+async def trouble_of(cluster: Any, model: ModelDocumentV1) -> str | None:
+    document = await cluster.replica(model)
+    return document.trouble if document is not None else None
+
+
+async def test_what_is_removed_by_hand_is_made_again_and_said_to_be(
+    cluster: Any, engine: PrivateEngine, make_host: MakeHost, llama_model: ModelDocumentV1
+) -> None:
+    host = make_host(engine, IMAGE)
+    cluster.start()
+    await cluster.put(llama_model)
+    await host.serves(llama_model)
+    removed_before = cluster.subjects().count("container.removed")
+    host.containers()[0].remove(force=True)
+    await cluster.until(
+        lambda: cluster.subjects().count("container.removed") > removed_before, "the removal is told", timeout=90
+    )
+    assert cluster.event("container.removed")["reason"] == "somebody else removed it"
+    await host.serves(llama_model)
+
+    client = engine.client()
+    network = client.networks.get(host.network)
+    network.disconnect(host.containers()[0].name, force=True)
+    network.remove()
+    stopped = await cluster.until(lambda: cluster.event("container.stopped"), "the lost engine is stopped", timeout=90)
+    assert f"somebody took it off its network {host.network}" in stopped["reason"]
+    await host.serves(llama_model)
+    assert [one.name for one in client.networks.list(names=[f"^{host.network}$"])] == [host.network]
+    client.close()
+
+
+async def test_taken_host_ports_are_told_and_others_are_found(
+    cluster: Any, engine: PrivateEngine, make_host: MakeHost, llama_model: ModelDocumentV1
+) -> None:
+    """Docker takes the next free port by its own books, and gives up after ten that others hold."""
+    host = make_host(engine, IMAGE)
+    cluster.start()
+    await cluster.put(llama_model)
+    await host.serves(llama_model)
+    document = await cluster.replica(llama_model)
+    last = int(str(document.endpoint).rpartition(":")[2])
+    command = engine.inside(sys.executable, "-c", OCCUPY, str(last + 1), str(last + 14))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as occupier:
+        assert occupier.stdout is not None
+        assert occupier.stdout.readline() == b"held\n"
+        other = another(llama_model)
+        await cluster.put(other)
+        await cluster.until(lambda: host.failures(other), "the taken ports are told", timeout=90)
+        assert host.failures(other)[0] == "port_in_use"
+        await host.serves(llama_model, other)
+        occupier.communicate(timeout=10)
+
+
+async def test_a_full_disk_is_told_with_its_remedy_and_the_pull_goes_on_when_there_is_room(
+    small_engine: PrivateEngine,
+    cluster: Any,
+    folder: Path,
+    layer: bytes,
+    make_host: MakeHost,
+    llama_model: ModelDocumentV1,
+) -> None:
+    packed = folder / "layer.tar.gz"
+    packed.write_bytes(layer)
+    serving = small_engine.inside(sys.executable, str(REGISTRY), str(packed), json.dumps(CONFIG))
+    with serves_images(serving) as registry:
+        assert registry.stdout is not None
+        image = json.loads(registry.stdout.readline())
+        host = make_host(small_engine, image["reference"])
+        cluster.start()
+        await cluster.put(llama_model)
+        failed = await cluster.until(lambda: failed_of(cluster, llama_model), "the full disk is told", timeout=90)
+        assert failed.diagnosis.code == "disk_full"
+        assert "no space left on device" in failed.reason
+        assert "docker system df" in failed.diagnosis.fix
+        pulls = [event["data"] for subject, event in cluster.events if subject == "container.pulling"]
+        assert max(pull.get("current_bytes", 0) for pull in pulls) > MIB
+        assert max(pull.get("total_bytes", 0) for pull in pulls) >= len(layer)
+        assert host.containers() == []
+
+        small_engine.grow_disk(512 * MIB)
+        await host.serves(llama_model)
+
+
+@contextlib.contextmanager
+def serves_images(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as registry:
+        try:
+            yield registry
+        finally:
+            registry.kill()
+
+
+async def failed_of(cluster: Any, model: ModelDocumentV1) -> ReplicaDocumentV1 | None:
+    document = await cluster.replica(model)
+    return document if document is not None and document.state is ReplicaState.FAILED else None
