@@ -23,11 +23,12 @@ SECRET_BYTES = 32
 SHOWN_CHARACTERS = len(KEY_PREFIX) + 4
 
 PlainKey = NewType("PlainKey", str)
-Scope = Literal["*", "chat", "completions", "embeddings", "rerank", "responses", "messages"]
-"""What a key opens, by the names that the gateway asks for; `*` is everything."""
+Scope = Literal["*", "chat", "completions", "embeddings", "rerank", "responses", "messages", "upstream"]
+"""What a key opens, by the names that the gateway asks for; `*` is everything but `upstream`, the raw pass-through to
+engines, which has to be named beside it."""
 Priority = Literal["interactive", "batch"]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
-Scopes = Annotated[tuple[Scope, ...], Field(min_length=1, max_length=7)]
+Scopes = Annotated[tuple[Scope, ...], Field(min_length=1, max_length=8)]
 Models = Annotated[tuple[ServedName, ...], Field(max_length=256)]
 Networks = Annotated[tuple[str, ...], Field(max_length=256)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -281,7 +282,7 @@ def self_served(specification: KeySpecification, rules: SelfService, now: dateti
     values: dict[str, Any] = {}
     if "scopes" not in specification.model_fields_set:
         values["scopes"] = ("*",) if "*" in rules.scopes else tuple(sorted(rules.scopes))
-    elif "*" not in rules.scopes and not set(specification.scopes) <= rules.scopes:
+    elif not _within(specification.scopes, rules.scopes):
         errors.append(_too_much("scopes", ", ".join(sorted(rules.scopes))))
     for name, most in rules.limits.items():
         asked: int | None = getattr(specification, name)
@@ -299,6 +300,12 @@ def self_served(specification: KeySpecification, rules: SelfService, now: dateti
         message = f"More than you may have: {', '.join(error['field'] for error in errors)}."
         raise DomainError("invalid_request", message, status=422, details={"errors": errors})
     return specification.model_copy(update=values)
+
+
+def _within(asked: tuple[str, ...], allowed: frozenset[str]) -> bool:
+    """`*` allows all but the raw way to engines, which only an administrator gives."""
+    beyond = set(asked) - allowed
+    return not beyond or ("*" in allowed and "upstream" not in beyond)
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:

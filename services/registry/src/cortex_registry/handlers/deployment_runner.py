@@ -1,6 +1,7 @@
 """Takes jobs, carries them out, says how far they are, ends them when they are cancelled. One at a time, on one registry."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 
 from cortex_kit.errors import DomainError
@@ -71,8 +72,10 @@ class JobRunner:
         try:
             cancelled = await self._watched(job, progress, work)
         except asyncio.CancelledError:
-            await _ended(work)
-            await self._put_back(job)
+            leaving = asyncio.create_task(self._leave(work, job), name="deployment-leaving")
+            while not leaving.done():  # short, and not to be broken off by whoever cancels more than once
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([leaving])
             raise
         if cancelled is None:
             log.warning("job_lost", job=job.id)  # somebody else has it, or has settled it
@@ -119,6 +122,10 @@ class JobRunner:
             except DatabaseUnavailableError:
                 await asyncio.sleep(self._timing.poll_s)
         log.warning("job_end_not_told", job=ending.id)
+
+    async def _leave(self, work: "asyncio.Task[Job]", job: Job) -> None:
+        await _ended(work)
+        await self._put_back(job)
 
     async def _put_back(self, job: Job) -> None:
         """The service stops: another registry, or this one after its start, begins an export anew."""

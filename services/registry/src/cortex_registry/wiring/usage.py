@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from cortex_kit.lease import Lease
+from cortex_registry.adapters.budgets import JetStreamBudgets, PostgresSpending
 from cortex_registry.adapters.usage import PostgresUsage
 from cortex_registry.adapters.usage_reports import PostgresUsageReports
 from cortex_registry.adapters.usage_upkeep import PostgresUsageUpkeep
@@ -9,10 +11,12 @@ from cortex_registry.entrypoints.events import attach_usage
 from cortex_registry.entrypoints.routes.usage import UsageRoutes
 from cortex_registry.entrypoints.routes.usage_export import UsageExportRoutes
 from cortex_registry.entrypoints.routes.usage_latency import UsageLatencyRoutes
+from cortex_registry.handlers.budgets import BudgetKeeper
 from cortex_registry.handlers.usage import BatchRules, UsageBatcher
 from cortex_registry.handlers.usage_upkeep import UpkeepRules, UsageUpkeep
 from cortex_registry.wiring.core import Core, Part
 
+BUDGETS_LEASE = "registry-budgets"
 MESSAGES_AT_ONCE = 16
 """At least so many usage messages are stored together; one may hold as many records as a gateway batches."""
 
@@ -39,7 +43,19 @@ def usage_part(core: Core) -> Part:
         UsageLatencyRoutes(reports, core.clock).router(),
         UsageExportRoutes(reports, core.clock, at_once=settings.usage_exports).router(),
     )
-    return Part(routers=routers, tasks={"usage-upkeep": upkeep.run}, fed={"usage-batches": batcher.run})
+    lease = Lease(core.bus, BUDGETS_LEASE, holder=settings.instance)
+    budgets = BudgetKeeper(
+        PostgresSpending(core.database),
+        JetStreamBudgets(core.bus),
+        lease,
+        core.clock,
+        lambda: core.provisioner.generation,
+    )
+    return Part(
+        routers=routers,
+        tasks={"usage-upkeep": upkeep.run, "budgets-lease": lease.run, "budgets": budgets.run},
+        fed={"usage-batches": batcher.run},
+    )
 
 
 def _sums(days: int, records: int) -> timedelta | None:
