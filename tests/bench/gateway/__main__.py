@@ -10,6 +10,7 @@ of a virtual machine moves by a factor of two while you look: compare within one
   python -m tests.bench.gateway --idle 1000,5000         memory of idle streams, a fresh process each
   python -m tests.bench.gateway --curve --plots docs/images    latency against load, as SVG
   python -m tests.bench.gateway --out results.json       keep what was measured
+  python -m tests.bench.gateway --realtime               on a machine that has other work, too (needs root)
 
 Rivals live in virtual environments of their own (--home) that are made when they are first needed; nginx comes from the
 system (`apt-get install nginx-light`). A C compiler has to be there (`cc`).
@@ -47,6 +48,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--curve", action="store_true", help="latency at constant rates; instead of the rounds")
     parser.add_argument("--plots", type=Path, help="folder for the SVG of --curve")
     parser.add_argument("--cores", default="0,1", help="core of the proxy, core of the rest (default %(default)s)")
+    parser.add_argument(
+        "--realtime", action="store_true", help="everything else on this machine waits while it is measured (root)"
+    )
     parser.add_argument("--home", type=Path, default=Path.home() / ".cache" / "cortex-bench")
     parser.add_argument("--out", type=Path, help="JSON with everything that was measured")
     return parser.parse_args()
@@ -60,10 +64,10 @@ class Bench:
         cores = Cores(proxy, others)
         self.names = chosen.only.split(",")
         tools = Tools(folder)
-        self.rig = Rig(cores, tools, chosen.seconds)
         self.engines = Engines(tools, cores)
         self.environments = Environments(chosen.home)
         self.starter = Starter(cores, self.engines, self.environments, folder)
+        self.rig = Rig(cores, tools, chosen.seconds, self.starter.helpers, chosen.realtime)
 
     def close(self) -> None:
         self.starter.close()

@@ -71,6 +71,7 @@ static double cpu_seconds(void) {
         struct dirent *task;
         while (tasks && (task = readdir(tasks))) {
             unsigned long long on_cpu;
+            if (task->d_name[0] == '.') continue;
             sprintf(name, "/proc/%d/task/%.200s/schedstat", pids[i], task->d_name);
             FILE *f = fopen(name, "r");
             if (!f) continue;

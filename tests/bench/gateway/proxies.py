@@ -128,6 +128,10 @@ class Starter:
             self._world = GatewayWorld(self._cores, self._engines.ports)
         return self._world
 
+    def helpers(self) -> list[int]:
+        """Processes that the proxies depend on."""
+        return [self._engines.pid, *([self._world.nats_pid] if self._world is not None else [])]
+
     def close(self) -> None:
         if self._world is not None:
             self._world.close()

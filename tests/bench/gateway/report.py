@@ -19,7 +19,13 @@ def table(outcomes: Outcomes) -> str:
     return "\n".join(lines)
 
 
+def _whole(outcomes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without rounds in which the machine gave the proxy no time at all."""
+    return [outcome for outcome in outcomes if outcome["complete"]]
+
+
 def _row(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    runs = {run: _whole(rounds) for run, rounds in runs.items()}
     busy = [*runs.get("busy", ()), *runs.get("busy16", ())]
     cells = ["-"] * len(_COLUMNS)
     if busy:
@@ -45,8 +51,8 @@ def ratios(outcomes: Outcomes) -> str:
         if name in ("direct", "gateway"):
             continue
         parts: list[str] = []
-        if "busy" in runs and "busy" in own:
-            ours, theirs = _pairs(own, runs, "requests_per_s")
+        if any(run in runs and run in own for run in ("busy", "busy16")):
+            ours, theirs = _pairs(own, runs)
             parts.append(f"{median_of(ours, 'requests_per_s') / median_of(theirs, 'requests_per_s'):.2f} x its req/s")
             cpu = best_of(ours, "cpu_us_per_request", most=False) / best_of(theirs, "cpu_us_per_request", most=False)
             parts.append(f"{cpu:.2f} x its CPU per request")
@@ -55,19 +61,19 @@ def ratios(outcomes: Outcomes) -> str:
             ("stream", "first_byte_p50_us", "added TTFT"),
         ):
             if direct is not None and run in runs and run in own:
-                base = median_of(direct[run], field)
-                ours_added = median_of(own[run], field) - base
-                theirs_added = median_of(runs[run], field) - base
+                base = median_of(_whole(direct[run]), field)
+                ours_added = median_of(_whole(own[run]), field) - base
+                theirs_added = median_of(_whole(runs[run]), field) - base
                 parts.append(f"{label} {ours_added:,.0f} µs against {theirs_added:,.0f} µs")
         lines.append(f"- against {name}: " + "; ".join(parts))
     return "\n".join(lines)
 
 
 def _pairs(
-    own: Mapping[str, Sequence[Mapping[str, Any]]], rival: Mapping[str, Sequence[Mapping[str, Any]]], _field: str
+    own: Mapping[str, Sequence[Mapping[str, Any]]], rival: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     runs = [run for run in ("busy", "busy16") if run in own and run in rival]
-    return [o for run in runs for o in own[run]], [o for run in runs for o in rival[run]]
+    return _whole([o for run in runs for o in own[run]]), _whole([o for run in runs for o in rival[run]])
 
 
 def faults(outcomes: Outcomes) -> list[str]:

@@ -79,8 +79,8 @@ class GatewayWorld:
         self.api_key = f"ctx-{secrets.token_hex(16)}"
         self.nats = NatsServer()
         self.nats.start()
-        nats_pid = self.nats._process.pid  # type: ignore[union-attr]
-        subprocess.run(["taskset", "-a", "-p", "-c", str(cores.others), str(nats_pid)], check=True, capture_output=True)
+        pin = ["taskset", "-a", "-p", "-c", str(cores.others), str(self.nats_pid)]
+        subprocess.run(pin, check=True, capture_output=True)
         asyncio.run(self._fill(engine_ports, keys))
 
     def environment(self, port: int, **settings: str) -> dict[str, str]:
@@ -94,6 +94,12 @@ class GatewayWorld:
             "CORTEX_GATEWAY_MAX_REQUESTS_PER_CONNECTION": "100000000",
             **{f"CORTEX_GATEWAY_{name.upper()}": value for name, value in settings.items()},
         }
+
+    @property
+    def nats_pid(self) -> int:
+        process = self.nats._process
+        assert process is not None
+        return process.pid
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "cortex_gateway"]
