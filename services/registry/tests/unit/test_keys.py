@@ -141,3 +141,10 @@ def test_what_a_user_leaves_open_gets_the_ceiling() -> None:
     assert caught.value.details["errors"] == [
         {"field": "tokens_per_minute", "code": "above_ceiling", "message": "tokens_per_minute: at most 9"}
     ]
+
+
+def test_the_raw_way_to_engines_is_nothing_that_users_give_themselves():
+    rules = SelfService(frozenset({"*"}), max_keys=3, max_age=None, limits={})
+    assert self_served(KeySpecification(name="x", scopes=("*",)), rules, NOW).scopes == ("*",)
+    with pytest.raises(DomainError):
+        self_served(KeySpecification(name="x", scopes=("*", "upstream")), rules, NOW)

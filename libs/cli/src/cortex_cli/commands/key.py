@@ -22,7 +22,11 @@ MineOption = Annotated[bool, typer.Option("--mine", help="Your own keys only.")]
 ModelsOption = Annotated[list[str] | None, typer.Option("--model", help="Only this model (repeatable).")]
 ScopesOption = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="Only this: chat, completions, embeddings, rerank, responses, messages (repeatable)."),
+    typer.Option(
+        "--scope",
+        help="Only this: chat, completions, embeddings, rerank, responses, messages (repeatable). "
+        "For `/upstream/…`: * and upstream.",
+    ),
 ]
 AddressesOption = Annotated[
     list[str] | None, typer.Option("--ip", help="Only from this address or network, e.g. 10.0.0.0/8 (repeatable).")
