@@ -162,7 +162,11 @@ class InferenceHandler:
 
     async def _render(self, call: Call, ask: Ask) -> str:
         """A chat as the text that its model would see, by the engine itself."""
-        rendering = dataclasses.replace(call, prepare=lambda route, target: _prepare_rendering(route, call, ask))
+
+        def prepare(route: Route, _target: Target) -> UpstreamRequest:
+            return _prepare_rendering(route, call, ask)
+
+        rendering = dataclasses.replace(call, prepare=prepare)
         answer = await self._dispatcher.open(rendering)
         try:
             return await self._relay.read(answer, read_rendered)

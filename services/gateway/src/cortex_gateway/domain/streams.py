@@ -27,7 +27,11 @@ class Leveller(Protocol):
 
     done: bool
     error: ApiError | None
-    usage: Tokens | None
+
+    @property
+    def usage(self) -> Tokens | None:
+        """What the engine counted; None as long as it has not said so."""
+        ...
 
     @property
     def sent_tokens(self) -> int:
