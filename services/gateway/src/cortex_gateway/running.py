@@ -15,10 +15,12 @@ MAX_DEADLINE_MS = 24 * 3600 * 1000
 class Running:
     """One request. `interruption` says why it was ended from outside."""
 
-    __slots__ = ("_task", "_timer", "identity", "interruption")
+    __slots__ = ("_task", "_timer", "identity", "interruption", "namesake")
 
-    def __init__(self, identity: tuple[str, str]) -> None:
+    def __init__(self, identity: tuple[str, str], namesake: "Running | None") -> None:
         self.identity = identity
+        self.namesake = namesake
+        """An older request of the same key and id."""
         self.interruption: ApiError | None = None
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
@@ -51,37 +53,40 @@ class RunningRequests:
     """Requests by API key and request id. A client may use an id twice: it then means both."""
 
     def __init__(self) -> None:
-        self._running: dict[tuple[str, str], list[Running]] = {}
+        self._running: dict[tuple[str, str], Running] = {}
+        """The youngest of each name."""
 
     def __len__(self) -> int:
         return len(self._running)
 
     def enter(self, key_id: str, request_id: str, deadline_ms: int | None = None) -> Running:
         """Register the current task; call `leave` in a `finally`."""
-        running = Running((key_id, request_id))
-        known = self._running.get(running.identity)
-        if known is None:
-            self._running[running.identity] = [running]
-        else:
-            known.append(running)
+        identity = (key_id, request_id)
+        running = self._running[identity] = Running(identity, self._running.get(identity))
         if deadline_ms is not None:
             running.expire_in(deadline_ms)
         return running
 
     def leave(self, running: Running) -> None:
         running.end()
-        known = self._running[running.identity]
-        if len(known) == 1:
-            del self._running[running.identity]
+        identity = running.identity
+        youngest = self._running[identity]
+        if youngest is not running:
+            while youngest.namesake is not None and youngest.namesake is not running:
+                youngest = youngest.namesake
+            youngest.namesake = running.namesake
+        elif running.namesake is None:
+            del self._running[identity]
         else:
-            known.remove(running)
+            self._running[identity] = running.namesake
 
     def cancel(self, key_id: str, request_id: str) -> bool:
         """End the key's requests of that id. False when there are none here."""
-        known = self._running.get((key_id, request_id), ())
-        for running in tuple(known):
+        running = youngest = self._running.get((key_id, request_id))
+        while running is not None:
             running.interrupt(request_cancelled(), "cancel")
-        return bool(known)
+            running = running.namesake
+        return youngest is not None
 
 
 def deadline_of(request: Request) -> int | None:

@@ -108,6 +108,15 @@ async def test_an_id_used_twice_means_both():
     assert len(running) == 0
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+async def test_namesakes_may_end_in_any_order(order):
+    running = RunningRequests()
+    entries = [running.enter("k", "r") for _ in range(3)]
+    for count, index in enumerate(order, start=1):
+        running.leave(entries[index])
+        assert len(running) == (count < 3)
+
+
 async def test_a_hang_up_is_no_interruption():
     running = RunningRequests()
     task = asyncio.create_task(serve(running, "k", "r", 5000))

@@ -30,6 +30,7 @@ class Keys:
 PATIENCE_S = 3.0
 """The orchestrator tries again after 1, 2, 4 … seconds: beyond this it has failed three times."""
 MAX_REASON = 1000
+NOTHING_SAID = EngineLoad()
 _UNSAFE = re.compile("[^ -~]")
 _PROTECTED_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 
@@ -57,7 +58,7 @@ class Target:
     """The name the model has there; None: its own."""
     slots: int = 0
     """Requests that it works on at the same time; 0 when nobody knows."""
-    load: EngineLoad = EngineLoad()
+    load: EngineLoad = NOTHING_SAID
     """What the engine last said of itself: everybody's requests, ours among them."""
 
 
