@@ -142,7 +142,8 @@ def restore(
         "other_secret_key": other_secret_key,
     }
     job = call(home, lambda api: _followed(api, "restore-database", body, wait=wait, show=not as_json))
-    safety = (job.get("result") or {}).get("safety_backup")
+    result: Row = job.get("result") or {}
+    safety = result.get("safety_backup")
     before = f"\nwhat was there before: {safety}" if safety else ""
     _ended(job, f"restored {name}{before}", as_json=as_json)
 
@@ -231,5 +232,5 @@ def _how(job: Row) -> str:
         return str(job["error"]["code"])
     if job["status"] == "running":
         return f"{job['step']} ({size(job['done_bytes'])})"
-    result = job.get("result") or {}
+    result: Row = job.get("result") or {}
     return size(result["bytes"]) if "bytes" in result else f"{result['rows']} rows" if "rows" in result else ""

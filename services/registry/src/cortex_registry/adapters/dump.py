@@ -1,9 +1,9 @@
 """Dumps of the database by COPY, in one snapshot, and restores in one transaction. Needs no program beside this one."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import date
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 
@@ -27,7 +27,7 @@ _SQL = load_queries("deployment")
 LOCK_WAIT_S = 60
 """How long a restore waits for others to finish with a table."""
 
-Write = Callable[[bytes], Awaitable[None]]
+Write = Callable[[bytes], Coroutine[Any, Any, None]]
 Read = Callable[[DumpedTable], AsyncIterator[bytes]]
 
 

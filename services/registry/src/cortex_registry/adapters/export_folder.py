@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,6 +34,12 @@ PARTIAL = ".partial-"
 ABANDONED_S = 24 * 3600.0
 _MANIFEST = TypeAdapter(Manifest)
 ResultT = TypeVar("ResultT")
+
+
+class Hashed(Protocol):
+    """A checksum that grows."""
+
+    def update(self, data: bytes, /) -> None: ...
 
 
 class ExportRoot:
@@ -339,7 +345,7 @@ def _measured(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _copied(streams: tuple[IO[bytes], IO[bytes]], digest: "hashlib._Hash") -> int:
+def _copied(streams: tuple[IO[bytes], IO[bytes]], digest: Hashed) -> int:
     block = streams[0].read(4 * CHUNK)
     digest.update(block)
     streams[1].write(block)

@@ -1,9 +1,9 @@
 """What backups need of the world."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
@@ -64,7 +64,7 @@ class Snapshot(Protocol):
 
     async def tables(self, *, usage: bool) -> tuple[Table, ...]: ...
 
-    async def copy(self, table: Table, write: Callable[[bytes], Awaitable[None]]) -> int: ...
+    async def copy(self, table: Table, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> int: ...
 
     async def usage_months(self) -> tuple[str, ...]: ...
 

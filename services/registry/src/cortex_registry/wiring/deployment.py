@@ -3,6 +3,7 @@
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from pydantic import JsonValue, SecretStr
 
@@ -51,7 +52,7 @@ def plain_settings(settings: Settings) -> dict[str, JsonValue]:
         if isinstance(value, SecretStr) or name == "secret_keys_old":
             continue
         if isinstance(value, tuple):
-            found[name] = [_SIGN_IN.sub("***@", str(one)) for one in value]
+            found[name] = [_SIGN_IN.sub("***@", str(one)) for one in cast("tuple[object, ...]", value)]
         elif isinstance(value, str | Path):
             found[name] = _SIGN_IN.sub("***@", str(value))
         elif isinstance(value, int | float | bool) or value is None:
