@@ -308,7 +308,7 @@ class Limiter:
             for state in self._states.values():
                 for share in (state.requests, state.tokens, state.streams):
                     if share is not None:
-                        share.forget_counter(now)
+                        share.forget_counter(now, self._gateways)
 
     def _away(self, error: TransientError) -> None:
         if not self._local:

@@ -111,7 +111,7 @@ class Share(ABC):
         """Once a second: hold no more than is needed."""
 
     @abstractmethod
-    def forget_counter(self, now: float) -> None:
+    def forget_counter(self, now: float, gateways: int) -> None:
         """The counter was lost: it is told what was used here, and nothing is taken until others have said theirs."""
 
     @abstractmethod
@@ -147,6 +147,7 @@ class MeteredShare(Share):
         """The counter a minute ago."""
         self._lows: deque[tuple[float, int]] = deque()
         """Lowest values seen since, rising: what was given back of an older time must not be granted twice."""
+        self._local: int | None = None
         self._read_at = -READ_EVERY_S
         self._taken = 0
         self._rate = 0.0
@@ -176,7 +177,7 @@ class MeteredShare(Share):
         if self.take(units, now):
             return True
         if self.windowed:
-            fits = self.recent.total(now) + units <= limits.local_share(self.size, gateways)
+            fits = self.recent.total(now) + units <= self._local_size(now, gateways)
         else:
             fits = self.owed + units <= limits.local_budget(self.size, self._value, gateways)
         if fits:
@@ -184,6 +185,14 @@ class MeteredShare(Share):
             self.last_used = now
             self.recent.add(now, units)
         return fits
+
+    def _local_size(self, now: float, gateways: int) -> int:
+        """What this gateway had when the counters were last within reach, and its part of what nobody had."""
+        if self._local is None:
+            own = self.recent.total(now) + max(0, self.held)
+            left = None if self._value is None else self._remaining()
+            self._local = limits.local_size(self.size, own, left, gateways)
+        return min(self._local, self.size)
 
     def undo(self, units: int, now: float) -> None:
         self.correct(-units, now)
@@ -209,7 +218,8 @@ class MeteredShare(Share):
     def idle(self, now: float) -> None:
         self.give_back(0 if now - self.last_used > IDLE_S else 2 * self._target)
 
-    def forget_counter(self, now: float) -> None:
+    def forget_counter(self, now: float, gateways: int) -> None:
+        self._local_size(now, gateways)
         self.owed = self.recent.total(now) + max(0, self.held)
         self._reporting = None
         self._lows.clear()
@@ -234,6 +244,7 @@ class MeteredShare(Share):
         if now < self.local_until:
             self.serve_locally(now, gateways)
             return
+        self._local = None
         if now - self._read_at >= READ_EVERY_S:
             await self._read(counters, clock)
         self._measure(now)

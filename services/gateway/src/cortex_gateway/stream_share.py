@@ -74,7 +74,7 @@ class StreamShare(Share):
         if self.in_use or self._slots or any(self._registered.values()):
             self.enqueue()
 
-    def forget_counter(self, now: float) -> None:
+    def forget_counter(self, now: float, gateways: int) -> None:
         self._registered.clear()
         self._slots = self._free = 0
         self.local_until = now + GRACE_S

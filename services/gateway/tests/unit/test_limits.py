@@ -107,6 +107,15 @@ def test_the_parts_of_all_gateways_together_are_the_limit_at_most():
     assert limits.local_budget(3000, None, 4) == 25
 
 
+@given(st.lists(st.integers(0, 250), min_size=1, max_size=8), st.integers(100, 2000))
+def test_gateways_that_know_what_is_left_stay_within_the_limit_on_their_own(used, limit):
+    left = limit - sum(used)
+    if left >= 0:
+        sizes = [limits.local_size(limit, own, left, len(used)) for own in used]
+        assert sum(sizes) <= limit + len(used)
+        assert all(size >= own for size, own in zip(sizes, used, strict=True))
+
+
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 9)), max_size=80))
 def test_recent_use_is_that_of_a_minute_to_the_second(steps):
     recent, now, log = RecentUse(), 1000.0, []

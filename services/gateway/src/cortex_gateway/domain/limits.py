@@ -53,6 +53,15 @@ def local_share(limit: int, gateways: int) -> int:
     return max(1, limit // max(1, gateways))
 
 
+def local_size(limit: int, own: int, left: int | None, gateways: int) -> int:
+    """The same of a gateway that has used `own` units: these and its part of what was left, so that all gateways
+    together stay within the limit. What it knew of `left` may be old: never more than its own or an equal part."""
+    equal = local_share(limit, gateways)
+    if left is None:
+        return max(own, equal)
+    return max(1, min(own + left // max(1, gateways), max(own, equal)))
+
+
 def local_budget(limit: int, spent: int | None, gateways: int) -> int:
     """The same of a monthly budget: a part of what was left; a thirtieth of the budget when that is not known."""
     left = limit // 30 if spent is None else max(0, limit - spent)
