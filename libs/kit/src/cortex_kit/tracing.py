@@ -5,8 +5,10 @@ that one that is not recorded costs as little as none.
 """
 
 import asyncio
+import contextlib
 import random
 import re
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
@@ -22,7 +24,7 @@ log = get_logger()
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})((?:-.*)?)")
 _SAMPLED = 1
-FLUSH_TIMEOUT_S = 3.0
+CLOSE_TIMEOUT_S = 3.0
 
 
 class Sampler(StrEnum):
@@ -135,11 +137,19 @@ class Tracing:
         return self._tracer.start_span(name, context=_context_of(parent), kind=self._kind)
 
     async def close(self) -> None:
-        """Send what is left, for a few seconds at most."""
+        """Send what is left, for a few seconds at most; a collector that does not answer delays no exit."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop did not wait any longer
+                loop.call_soon_threadsafe(done.set)
+
+        # A daemon, unlike the threads of the loop's executor, which are waited for at the exit.
+        threading.Thread(target=shut_down, name="tracing-shutdown", daemon=True).start()
         try:
-            async with asyncio.timeout(FLUSH_TIMEOUT_S + 1):
-                await asyncio.to_thread(self._provider.force_flush, int(FLUSH_TIMEOUT_S * 1000))
-                await asyncio.to_thread(self._provider.shutdown)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await done.wait()
         except TimeoutError:
             log.warning("spans_lost_at_shutdown")
 

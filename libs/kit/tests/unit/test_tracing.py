@@ -1,10 +1,14 @@
 """W3C trace context, and the decision to sample."""
 
+import asyncio
+import socket
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex_kit.tracing import Sampler, TraceContext, decide, parse_traceparent
+from cortex_kit.tracing import Sampler, TraceContext, Tracing, TracingConfig, decide, parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -77,3 +81,18 @@ def test_a_ratio_is_one_of_trace_ids_and_the_same_for_every_service():
     assert chosen == [decide(Sampler.PARENT_RATIO, 0.25, None, trace_id) for trace_id in ids]
     assert not any(decide(Sampler.RATIO, 0.0, None, trace_id) for trace_id in ids)
     assert all(decide(Sampler.RATIO, 1.0, None, trace_id) for trace_id in ids)
+
+
+@pytest.mark.slow
+async def test_a_collector_that_does_not_answer_delays_no_exit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cortex_kit.tracing.CLOSE_TIMEOUT_S", 0.5)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(5)
+        tracing = Tracing(TracingConfig("test", "1", f"http://127.0.0.1:{deaf.getsockname()[1]}/v1/traces"))
+        span = tracing.start("chat", None)
+        assert span is not None
+        span.end()
+        async with asyncio.timeout(10):
+            await tracing.close()
+    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
