@@ -277,6 +277,22 @@ GATEWAY = Board(
             ),
         ),
         (
+            "Models",
+            (
+                Panel("Until the first bytes, by model", quantiles("gateway_ttft_seconds", "model"), "s"),
+                Panel("Between two tokens, by model", quantiles("gateway_inter_token_seconds", "model"), "s"),
+                Panel("Waiting for a slot, by model", (("sum by (model) (gateway_queue_length)", "{{model}}"),)),
+            ),
+        ),
+        (
+            "Keys and limits",
+            (
+                Panel("Refused for their key", rate("gateway_key_auth_blocked_total", "reason"), "reqps"),
+                Panel("Refused by a limit", rate("gateway_limit_refusals_total", "limit"), "reqps"),
+                Panel("Refused while waiting", rate("gateway_queue_refusals_total", "reason"), "reqps"),
+            ),
+        ),
+        (
             "Engines",
             (
                 Panel("Sent to engines", rate("gateway_upstream_selected_by_engine_total", "engine_type"), "reqps"),
@@ -317,23 +333,35 @@ USAGE = Board(
     "Cortex: usage",
     (
         (
-            "Tokens",
+            "Tokens settled by the gateways",
             (
                 Panel(
-                    "Generated in the last hour",
-                    ((f"sum by (model) (increase(cortex_engine_generated_tokens_total{{{MODEL}}}[1h]))", "{{model}}"),),
+                    "Completion, per second",
+                    rate("gateway_tokens_total", "model", f'kind="completion", {MODEL}'),
                     stacked=True,
                 ),
                 Panel(
-                    "Read in the last hour",
-                    ((f"sum by (model) (increase(cortex_engine_prompt_tokens_total{{{MODEL}}}[1h]))", "{{model}}"),),
-                    stacked=True,
+                    "Prompt, per second", rate("gateway_tokens_total", "model", f'kind="prompt", {MODEL}'), stacked=True
                 ),
                 Panel(
-                    "By engine",
-                    (("sum by (engine_type) (increase(cortex_engine_generated_tokens_total[1h]))", "{{engine_type}}"),),
-                    stacked=True,
+                    "In the last hour, by kind of engine",
+                    (
+                        (
+                            f"sum by (engine_type, kind) (increase(gateway_tokens_total{{{MODEL}}}[1h]))",
+                            "{{engine_type}} {{kind}}",
+                        ),
+                    ),
                 ),
+            ),
+        ),
+        (
+            "Requests",
+            (
+                Panel("By model", rate("gateway_model_requests_total", "model", MODEL), "reqps", stacked=True),
+                Panel(
+                    "By how they ended", rate("gateway_model_requests_total", "outcome", MODEL), "reqps", stacked=True
+                ),
+                Panel("Refused by a limit of a key", rate("gateway_limit_refusals_total", "limit"), "reqps"),
             ),
         ),
         (
@@ -380,7 +408,7 @@ USAGE = Board(
             ),
         ),
     ),
-    variables=(("model", "label_values(cortex_engine_healthy, model)"),),
+    variables=(("model", "label_values(gateway_model_requests_total, model)"),),
 )
 
 BOARDS = (OVERVIEW, MODELS, GATEWAY, USAGE)

@@ -1,6 +1,7 @@
 """Fifty models for ten minutes of chaos: `python tests/bench/chaos.py [--models 50] [--seconds 600] [--seed 1]`."""
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,20 +18,24 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=300)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="cortex-chaos-") as folder:
-        stack = Stack(Path(folder) / "home")
-        stack.start()
-        try:
-            chaos = Chaos(stack, demo_gguf(), models=chosen.models, seed=chosen.seed)
-            outcome = chaos.run(chosen.seconds, pause_s=chosen.pause, settle_s=chosen.settle)
-            print(sum(outcome.acts.values()), "acts:", dict(outcome.acts))
-            print(
-                f"{outcome.models} models, {outcome.running} of them run as desired {outcome.converged_s:.0f} s after the last act, "
-                f"{outcome.answered} answered through the gateway"
-            )
-            chaos.clean()
-        finally:
-            stack.stop()
+    folder = Path(tempfile.mkdtemp(prefix="cortex-chaos-"))
+    stack = Stack(folder / "home")
+    stack.start()
+    try:
+        chaos = Chaos(stack, demo_gguf(), models=chosen.models, seed=chosen.seed)
+        outcome = chaos.run(chosen.seconds, pause_s=chosen.pause, settle_s=chosen.settle)
+        print(sum(outcome.acts.values()), "acts:", dict(outcome.acts))
+        print(
+            f"{outcome.models} models, {outcome.running} of them run as desired {outcome.converged_s:.0f} s after the last act, "
+            f"{outcome.answered} answered through the gateway"
+        )
+        chaos.clean()
+    except BaseException:
+        print(f"logs are kept in {folder}")
+        raise
+    finally:
+        stack.stop()
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -1,44 +1,21 @@
 """The embedded stack with engines in real containers instead of processes."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from cortex_testing.deployment import docker
 from cortex_testing.stack import DEMO, Stack, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(600)]
 
-IMAGE = "cortex/llamacpp-server:system-test"
-SOURCE = Path(__file__).parents[2] / "images" / "llamacpp-server"
-
-
-def docker(*arguments: str, timeout: float = 60.0) -> str:
-    return subprocess.run(
-        ["docker", *arguments], check=True, capture_output=True, text=True, timeout=timeout
-    ).stdout.strip()
-
-
-def engine_is_there() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    return subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0
-
 
 @pytest.fixture(scope="module")
-def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    if not engine_is_there():
-        if os.environ.get("CORTEX_REQUIRE_DOCKER") == "1":
-            pytest.fail("CORTEX_REQUIRE_DOCKER is set and there is no Docker engine")
-        pytest.skip("no Docker engine")
-    docker("build", "-q", "-t", IMAGE, "--build-arg", "GPU_DRIVERS=", str(SOURCE), timeout=540)
+def containers(engine_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("docker") / "home")
     stack.environment |= {
         "CORTEX_ORCHESTRATOR_RUNTIME": "docker",
-        "CORTEX_ORCHESTRATOR_LLAMACPP_IMAGE": IMAGE,
+        "CORTEX_ORCHESTRATOR_LLAMACPP_IMAGE": engine_image,
         "CORTEX_ORCHESTRATOR_DOCKER_NETWORK": "cortex-system-test",
     }
     stack.start()

@@ -72,8 +72,8 @@ def declared() -> Iterator[tuple[str, str, set[str]]]:
                 yield family.name, family.type, set(one._labelnames)  # pyright: ignore[reportPrivateUsage]
             elif isinstance(one, instruments.Family):
                 yield one.name, one.kind, set(one.label_names)
-    for name, kind, _ in UPSTREAM_FAMILIES:
-        yield name, kind, {"path", "engine_type", "replica"}
+    for name, kind, labels, _ in UPSTREAM_FAMILIES:
+        yield name, kind, set(labels)
     for family in FAMILIES:
         yield f"cortex_engine_{family.name}", family.kind, {"engine_type", "model", "replica"}
 
