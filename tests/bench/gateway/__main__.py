@@ -156,11 +156,12 @@ def main() -> None:
                 results["curves"] = bench.curves()
             else:
                 results["rounds"] = bench.rounds(chosen.rounds, chosen.runs.split(","))
-                print(table(results["rounds"]), ratios(results["rounds"]), *faults(results["rounds"]), sep="\n\n")
         finally:
             bench.close()
     if chosen.out is not None:
         chosen.out.write_text(json.dumps(results, indent=1))
+    if "rounds" in results:
+        print(table(results["rounds"]), ratios(results["rounds"]), *faults(results["rounds"]), sep="\n\n")
     if chosen.plots is not None and "curves" in results:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as kept:
             json.dump(results, kept)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -101,8 +102,8 @@ def schedule(pids: Sequence[int], policy: int, priority: int) -> None:
 
 
 def median_of(outcomes: Sequence[Mapping[str, Any]], field: str) -> float:
-    return float(statistics.median(outcome[field] for outcome in outcomes))
+    return float(statistics.median(outcome[field] for outcome in outcomes)) if outcomes else math.nan
 
 
 def best_of(outcomes: Sequence[Mapping[str, Any]], field: str, *, most: bool) -> float:
-    return float((max if most else min)(outcome[field] for outcome in outcomes))
+    return float((max if most else min)(outcome[field] for outcome in outcomes)) if outcomes else math.nan
