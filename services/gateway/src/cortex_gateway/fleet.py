@@ -9,7 +9,7 @@ from cortex_contracts.enums import RoutingPolicy
 from cortex_gateway.admission import Gate, GatePolicy
 from cortex_gateway.domain.admission import room
 from cortex_gateway.domain.choice import Figures, Ring, Wish, build_ring, choose, ring_point
-from cortex_gateway.domain.load import Report, foreign_at, note_report
+from cortex_gateway.domain.load import Report, blend, foreign_at, note_report
 from cortex_gateway.domain.prefix import PrefixMemory, conversation_of
 from cortex_gateway.domain.routing import Route, RoutingTable, Target
 from cortex_gateway.metrics import QUEUED
@@ -52,19 +52,21 @@ class Fleet:
         self._index: dict[str, int] = {}
         self._figures = Figures(())
         self._peaks: list[int] = []
+        self._peaks_before: list[int] = []
+        """The most we had at each replica since the last refresh, and between the two before."""
         self._reports: dict[str, Report] = {}
-        self._foreign: list[int] = []
         self._ring: Ring | None = None
         self._alive: dict[str, int] = {}
         self._turn = 0
         self._refresh_at = 0.0
+        self._others: Report | None = None
         gate.recheck = self._refresh
 
     def follow(self, route: Route) -> None:
         """Bring the figures up to date with a route and the time; cheap when there is nothing new."""
         if route is not self._route:
             self._adopt(route)
-        elif self.now() >= self._refresh_at:
+        if self.now() >= self._refresh_at:
             self._refresh()
 
     def choose(self, barred: Collection[int], affinity: Affinity | None) -> int | None:
@@ -139,31 +141,44 @@ class Fleet:
             self._ring = None
             self._alive = {replica_id: index for index, replica_id in enumerate(members)}
         self._route = route
-        peaks = dict(zip((target.incarnation for target in self.targets), self._peaks, strict=True))
-        reports: dict[str, Report] = {}
+        peaks = {
+            target.incarnation: (peak, before)
+            for target, peak, before in zip(self.targets, self._peaks, self._peaks_before, strict=True)
+        }
         self.targets = route.targets
-        self._peaks = []
+        self._index = {target.incarnation: index for index, target in enumerate(route.targets)}
+        self._peaks, self._peaks_before = [], []
+        known, self._reports = self._reports, {}
+        news = False
         for target in route.targets:
             name = target.incarnation
             own = self._counts.get(name, 0)
-            before = self._reports.get(name)
-            report = reports[name] = note_report(target.load, max(own, peaks.get(name, 0)), now, before)
-            self._peaks.append(max(own, peaks.get(name, 0)) if report is before else own)
-        self._reports = reports
-        self._index = {target.incarnation: index for index, target in enumerate(route.targets)}
-        self._refresh()
+            peak, before = peaks.get(name, (own, own))
+            self._peaks.append(peak)
+            self._peaks_before.append(before)
+            report = self._reports[name] = note_report(target.load, max(own, peak, before), now, known.get(name))
+            news = news or report is not known.get(name)
+        self._update(now, news=news)
 
     def _refresh(self) -> None:
+        """Time has passed: what was reported counts less, and what was in flight a while ago not at all."""
         now = self.now()
         self._refresh_at = now + REFRESH_S
+        self._peaks_before = self._peaks
+        self._peaks = [self._counts.get(target.incarnation, 0) for target in self.targets]
+        self._update(now, news=False)
+
+    def _update(self, now: float, *, news: bool) -> None:
         foreign = [foreign_at(self._reports[target.incarnation], now) for target in self.targets]
         default = self._policy.default_slots
         slots = [target.slots or default for target in self.targets]
         own = [self._counts.get(target.incarnation, 0) for target in self.targets]
         self._figures = Figures([ours + theirs for ours, theirs in zip(own, foreign, strict=True)], slots)
+        if news:
+            self._others = blend(self._others, sum(foreign), now)
         capacity = int(sum(slots) * self._policy.slot_factor)
         if self.targets:
-            self.gate.set_room(room(capacity, sum(foreign)))
+            self.gate.set_room(room(capacity, foreign_at(self._others, now) if self._others is not None else 0))
 
 
 class Fleets:

@@ -82,6 +82,8 @@ async def test_our_own_requests_in_a_report_do_not_count_twice(table):
         fleet.give(names[0])
     fleet = made.of(table({"running": 4}, {"running": 0}).routes[0])
     assert fleet.loads == (1, 0)
+    for _ in range(2):
+        fleet._refresh()  # two seconds later
     fleet = made.of(table({"running": 3}, {"running": 0}).routes[0])
     assert fleet.loads == (3, 0)
 
@@ -103,7 +105,9 @@ async def test_room_is_the_slots_of_all_replicas_less_what_others_use(table):
     made = fleets(default_slots=10)
     gate = made.of(table({"slots_total": 4}, {"slots_total": 4, "running": 3}).routes[0]).gate
     assert sum(gate.try_enter() for _ in range(20)) == 5
-    assert sum(made.of(table({}).routes[0]).gate.try_enter() for _ in range(20)) == 5
+    assert sum(made.of(table({}).routes[0]).gate.try_enter() for _ in range(20)) == 3, (
+        "what was left to others counts half"
+    )
 
 
 async def test_a_conversation_stays_where_its_prefix_was_seen(table):

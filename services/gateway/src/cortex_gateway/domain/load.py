@@ -15,15 +15,14 @@ class Report:
     """What an engine said, without what was ours of it."""
 
     load: EngineLoad
-    foreign: int
+    foreign: float
     noted_at: float
 
 
 def note_report(load: EngineLoad, own_peak: int, now: float, previous: Report | None) -> Report:
-    """Take a report into account. `own_peak`: the most we had there since the report before.
+    """Take a report into account. `own_peak`: the most we had there in the last seconds.
 
-    The engine counts our requests with the others', at some moment since its report before: what exceeds our peak is
-    certainly not ours. An unchanged report keeps its age.
+    The engine counts our requests with the others', at some moment shortly before: what exceeds our peak is not ours. An unchanged report keeps its age.
     """
     if previous is not None and previous.load == load:
         return previous
@@ -31,11 +30,21 @@ def note_report(load: EngineLoad, own_peak: int, now: float, previous: Report | 
     return Report(load, max(0, busy - own_peak), now)
 
 
+def blend(previous: Report | None, foreign: int, now: float) -> Report:
+    """How many slots of a model to leave to others, who are told to use so many.
+
+    It follows what they use by halves: gateways that make room for each other at the same moment would otherwise all come
+    back at the same moment, for ever.
+    """
+    left = foreign if previous is None else (previous.foreign + foreign) / 2
+    return Report(EngineLoad(), left, now)
+
+
 def foreign_at(report: Report, now: float) -> int:
     """Requests of others there are likely to be now: all of them at first, then fewer and fewer."""
     age = now - report.noted_at
     if age <= FRESH_S:
-        return report.foreign
+        return round(report.foreign)
     if age >= STALE_S:
         return 0
     return round(report.foreign * (STALE_S - age) / (STALE_S - FRESH_S))
