@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from cortex_contracts.enums import UsageOutcome
+from cortex_contracts.enums import Task, UsageOutcome
 from cortex_gateway.domain.auth import ApiKey
 from cortex_gateway.domain.requests import ApiRoute
 from cortex_gateway.domain.routing import Route, Target
@@ -175,7 +175,7 @@ class Bookkeeper:
             model=exchange.model,
             engine_type=None if route is None else route.engine_type.value,
             replica_id=None if target is None else target.replica_id,
-            task=exchange.api.task.value if route is None else route.task.value,
+            task=(exchange.api.task or Task.GENERATE).value if route is None else route.task.value,
             route=exchange.api.path,
             stream=exchange.stream,
             status=status,
