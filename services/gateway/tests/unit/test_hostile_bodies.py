@@ -141,6 +141,7 @@ def test_no_bytes_make_it_fail_otherwise(body):
     assert error is None or error.status == 400
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     st.dictionaries(
@@ -160,6 +161,7 @@ def test_no_values_make_it_fail_otherwise(values, path):
     assert error is None or error.status == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -182,6 +184,7 @@ def test_a_large_body_takes_little_more_than_itself(body):
     assert peak < 3 * len(body) + MEGABYTE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

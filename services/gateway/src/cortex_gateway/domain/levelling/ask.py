@@ -196,6 +196,8 @@ class Answering:
 
     @property
     def renames(self) -> Renames:
+        if self.name == self.ask.fields.model and self.able.engine_type is EngineType.VLLM:
+            return ()
         return _renames(self.ask, self.able, self.name, own=self.own)
 
     def leveller(self) -> Leveller:

@@ -15,6 +15,7 @@ MAX_CHOICES = 128
 MAX_MESSAGES = 2048
 """llama-server takes time that grows with the square of their number: minutes for ten thousand."""
 _FIRST_BYTES = 64
+_ARRAY_OF_OBJECTS = b"[{"
 _Check = Callable[[RequestFields], None]
 
 
@@ -120,8 +121,10 @@ def _check_counting(fields: RequestFields) -> None:
 
 
 def _check_common(fields: RequestFields) -> None:
-    _at_least_one(fields.max_tokens, "max_tokens")
-    _at_least_one(fields.max_completion_tokens, "max_completion_tokens")
+    if fields.max_tokens is not None:
+        _at_least_one(fields.max_tokens, "max_tokens")
+    if fields.max_completion_tokens is not None:
+        _at_least_one(fields.max_completion_tokens, "max_completion_tokens")
     if fields.n is not None and not 1 <= fields.n <= MAX_CHOICES:
         raise errors.invalid_value("n", f"Invalid request: `n` must be between 1 and {MAX_CHOICES}.")
     if fields.stream_options is not None and not fields.stream:
@@ -135,13 +138,19 @@ def _at_least_one(value: int | None, name: str) -> None:
 
 def require_items(raw: msgspec.Raw, name: str) -> None:
     """Raises ApiError 400 for what is no array, or one of nothing."""
-    head = bytes(memoryview(raw)[:_FIRST_BYTES])
+    view = memoryview(raw)
+    size = len(view)
+    if view[:2] != _ARRAY_OF_OBJECTS:
+        _require_array(bytes(view[:_FIRST_BYTES]), name)
+    if size > MAX_MESSAGES and bytes(raw).count(b"{") > MAX_MESSAGES:
+        _refuse_too_many(raw, name)
+
+
+def _require_array(head: bytes, name: str) -> None:
     if not head.startswith(b"["):
         raise errors.invalid_value(name, f"Invalid request: `{name}` must be an array.")
     if head[1:].lstrip().startswith(b"]"):
         raise errors.invalid_value(name, f"Invalid request: `{name}` must not be empty.")
-    if len(memoryview(raw)) > MAX_MESSAGES and bytes(raw).count(b"{") > MAX_MESSAGES:
-        _refuse_too_many(raw, name)
 
 
 def _refuse_too_many(raw: msgspec.Raw, name: str) -> None:
