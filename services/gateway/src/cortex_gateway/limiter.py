@@ -80,6 +80,10 @@ class Permit:
         elif isinstance(share, StreamShare):
             self._stream = share
 
+    def took_all(self, tokens: MeteredShare | None, budget: MeteredShare | None, stream: StreamShare | None) -> None:
+        """Every share gave what was asked."""
+        self._tokens, self._budget, self._stream = tokens, budget, stream
+
     def settle(self, tokens: int) -> None:
         """Correct the reservation by what was used."""
         now = self._clock.monotonic()
@@ -133,6 +137,8 @@ class Limiter:
         state = self._state_of(key.document, now)
         units = self._estimate(state, body, generates=generates)
         permit = Permit(self, state, self._clock, units)
+        if self._at_once(state, permit, units, now, stream=stream):
+            return permit
         taken: list[tuple[Share, int]] = []
         try:
             for share in (state.streams if stream else None, state.requests, state.tokens, state.budget):
@@ -150,6 +156,28 @@ class Limiter:
             raise
         return permit
 
+    def _at_once(self, state: KeyState, permit: Permit, units: int, now: float, *, stream: bool) -> bool:
+        """Take everything from what is in hand, or nothing; the way of most requests."""
+        requests, tokens, budget = state.requests, state.tokens, state.budget
+        streams = state.streams if stream else None
+        if (
+            (requests is not None and not requests.ready(1))
+            or (tokens is not None and not tokens.ready(units))
+            or (budget is not None and not budget.ready(units))
+            or (streams is not None and not streams.ready(1))
+        ):
+            return False
+        if requests is not None:
+            requests.take(1, now)
+        if tokens is not None:
+            tokens.take(units, now)
+        if budget is not None:
+            budget.take(units, now)
+        if streams is not None:
+            streams.take(1, now)
+        permit.took_all(tokens, budget, streams)
+        return True
+
     def observe(self, exchange: Exchange, data: UsageData) -> None:
         """An observer of the bookkeeper: the reservation becomes what was used."""
         if exchange.permit is not None:
@@ -160,7 +188,7 @@ class Limiter:
         headers: Headers = []
         for share in (state.requests, state.tokens):
             if share is not None:
-                headers += limits.standing_headers(share.limit, share.standing(now, 0.0))
+                headers += share.headers(now)
         return headers
 
     async def on_reconnect(self) -> None:
@@ -187,13 +215,15 @@ class Limiter:
             log.info("limit_shares_not_returned")
 
     def _estimate(self, state: KeyState, body: bytes, *, generates: bool) -> int:
-        sizes = [share.size for share in (state.tokens, state.budget) if share is not None]
-        if not sizes:
+        tokens, budget = state.tokens, state.budget
+        if tokens is None and budget is None:
             return 0
         estimate = limits.estimate_request(
             body, generates=generates, default_completion=self._rules.default_completion_tokens
         )
-        return min(estimate, *sizes)
+        if tokens is not None and estimate > tokens.size:
+            estimate = tokens.size
+        return budget.size if budget is not None and estimate > budget.size else estimate
 
     async def _wait(self, share: Share, units: int) -> bool:
         if share.hopeless(units, self._clock.monotonic()):

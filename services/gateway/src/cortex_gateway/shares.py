@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from cortex_gateway.domain import limits
 from cortex_gateway.domain.limits import WINDOW_S, Limit, RecentUse, Standing
-from cortex_gateway.ports import Counters
+from cortex_gateway.ports import Counters, Headers
 from cortex_kit.clock import Clock
 from cortex_kit.ids import uuid7
 
@@ -87,6 +87,10 @@ class Share(ABC):
         """True while it must not be forgotten."""
 
     @abstractmethod
+    def ready(self, units: int) -> bool:
+        """True when `take` would succeed and nobody waits."""
+
+    @abstractmethod
     def take(self, units: int, now: float) -> bool:
         """Use units in hand; asks for more in time."""
 
@@ -137,6 +141,7 @@ class MeteredShare(Share):
     def __init__(self, limit: Limit, size: int, subject: str, enqueue: Callable[[Share], None]) -> None:
         super().__init__(limit, size, enqueue)
         self.subject = subject
+        self._names = limits.HeaderNames(limit)
         self.recent = RecentUse()
         self.owed = 0
         """To be added to the counter: used without asking, or (below zero) given back."""
@@ -161,6 +166,9 @@ class MeteredShare(Share):
     @property
     def windowed(self) -> bool:
         return self.limit is not Limit.BUDGET
+
+    def ready(self, units: int) -> bool:
+        return self.held >= units and not self._waiting
 
     def take(self, units: int, now: float) -> bool:
         if self.held < units:
@@ -228,6 +236,12 @@ class MeteredShare(Share):
         if self.owed:
             self.enqueue()
 
+    def headers(self, now: float) -> Headers:
+        """OpenAI's headers of this limit, as of now."""
+        last = self.recent.last()
+        remaining = self._remaining() + max(0, self.held)
+        return self._names.headers(self.size, remaining, 0 if last is None else int(last - now))
+
     def standing(self, now: float, month_left: float) -> Standing:
         remaining = min(self.size, self._remaining() + max(0, self.held))
         if not self.windowed:
@@ -289,7 +303,10 @@ class MeteredShare(Share):
     def _allowance(self) -> int:
         if not self.windowed:
             return self.size
-        return self.size + (min(self._base, self._lows[0][1]) if self._lows else self._base)
+        base, lows = self._base, self._lows
+        if lows and lows[0][1] < base:
+            base = lows[0][1]
+        return self.size + base
 
     async def _read(self, counters: Counters, clock: Clock) -> None:
         """What had been counted a minute ago, and what is counted now."""
@@ -310,7 +327,10 @@ class MeteredShare(Share):
         self.retry_at = now + max(0.0, (reading.first_at - since).total_seconds())
 
     def _remaining(self) -> int:
-        return max(0, self._allowance() - (self._value or 0) - max(0, self.owed))
+        left = self._allowance() - (self._value or 0)
+        if self.owed > 0:
+            left -= self.owed
+        return max(0, left)
 
     def _measure(self, now: float) -> None:
         elapsed = now - self._rated_at

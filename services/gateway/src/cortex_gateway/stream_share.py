@@ -36,6 +36,9 @@ class StreamShare(Share):
     def busy(self) -> bool:
         return self.queued or self.in_use > 0
 
+    def ready(self, units: int) -> bool:
+        return self.in_use < self._slots and not self._waiting
+
     def take(self, units: int, now: float) -> bool:
         if self.in_use >= self._slots:
             return False

@@ -147,10 +147,14 @@ def test_durations_are_spelt_as_openai_does(seconds, text):
 
 
 def test_headers_are_openai_s():
-    assert limits.standing_headers(Limit.REQUESTS, Standing(60, -3, 1.5)) == [
+    assert limits.HeaderNames(Limit.REQUESTS).headers(60, -3, 60) == [
         (b"x-ratelimit-limit-requests", b"60"),
         (b"x-ratelimit-remaining-requests", b"0"),
-        (b"x-ratelimit-reset-requests", b"1.5s"),
+        (b"x-ratelimit-reset-requests", b"1m0s"),
+    ]
+    assert limits.HeaderNames(Limit.TOKENS).headers(60, 70, -5)[1:] == [
+        (b"x-ratelimit-remaining-tokens", b"60"),
+        (b"x-ratelimit-reset-tokens", b"0s"),
     ]
 
 

@@ -157,14 +157,25 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
-def standing_headers(limit: Limit, standing: Standing) -> list[tuple[bytes, bytes]]:
-    """OpenAI's rate-limit headers for one limit."""
-    name = limit.value
-    return [
-        (b"x-ratelimit-limit-" + name.encode(), b"%d" % standing.limit),
-        (b"x-ratelimit-remaining-" + name.encode(), b"%d" % max(0, standing.remaining)),
-        (b"x-ratelimit-reset-" + name.encode(), duration(standing.reset_s).encode()),
-    ]
+_RESETS = tuple(duration(seconds).encode() for seconds in range(int(WINDOW_S) + 1))
+
+
+class HeaderNames:
+    """Names of OpenAI's rate-limit headers of one limit."""
+
+    __slots__ = ("_limit", "_remaining", "_reset")
+
+    def __init__(self, limit: Limit) -> None:
+        name = limit.value.encode()
+        self._limit = b"x-ratelimit-limit-" + name
+        self._remaining = b"x-ratelimit-remaining-" + name
+        self._reset = b"x-ratelimit-reset-" + name
+
+    def headers(self, size: int, remaining: int, reset_s: int) -> list[tuple[bytes, bytes]]:
+        """The three headers; `reset_s` until nothing of the limit is used."""
+        remaining = min(max(remaining, 0), size)
+        reset = _RESETS[min(max(reset_s, 0), len(_RESETS) - 1)]
+        return [(self._limit, b"%d" % size), (self._remaining, b"%d" % remaining), (self._reset, reset)]
 
 
 _PER = {
