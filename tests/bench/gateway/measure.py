@@ -48,7 +48,7 @@ class Rig:
 
     def idle(self, proxy: Proxy, streams: int) -> dict[str, Any]:
         """Memory with that many streams open, each with one event in four seconds."""
-        opening = streams * 0.0004 + 3
+        opening = streams * 0.0004 + 6
         arguments = ["-H", "-c", str(streams), "-s", "1000", "-i", "4000", "-w", str(opening), "-d", "6"]
         return self.load(proxy, arguments)
 

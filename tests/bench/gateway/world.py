@@ -174,9 +174,9 @@ class GatewayWorld:
 
 
 KEY_LIMITS: dict[str, object] = {
-    "requests_per_minute": 1000000,
-    "tokens_per_minute": 1000000000,
-    "max_concurrent_streams": 1000,
-    "tokens_per_month": 1000000000000,
+    "requests_per_minute": 100_000_000,
+    "tokens_per_minute": 1_000_000_000_000,
+    "max_concurrent_streams": 100_000,
+    "tokens_per_month": 1_000_000_000_000_000,
 }
 """Limits of every key, high enough that the load never meets them: what counts is that they are checked."""

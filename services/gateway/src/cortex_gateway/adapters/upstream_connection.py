@@ -1,7 +1,6 @@
 """One HTTP/1.1 connection to an engine, one exchange at a time, read by the strict grammar of `wire`."""
 
 import asyncio
-from collections import deque
 from typing import cast
 
 from cortex_gateway.ports import Failure, Headers, UpstreamError
@@ -52,7 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer = LazyTimer(loop, self._on_timeout)
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self.alive = False
         self.idle_since = 0.0
         self._reset()
@@ -104,7 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return b""
             await self._wait()
         if len(chunks) == 1:
-            data = chunks.popleft()
+            data = chunks.pop()
         else:
             data = b"".join(chunks)
             chunks.clear()
