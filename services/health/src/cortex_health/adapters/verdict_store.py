@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
@@ -38,11 +38,9 @@ class KvVerdictStore:
         kv = await self._bus.js.key_value(VERDICTS.name)
         try:
             entry = await kv.get(key)
-        except KeyDeletedError as deleted:
-            marker = cast("KeyValue.Entry | None", deleted.entry)
+        except KeyNotFoundError as absent:  # what was deleted is told as not found, too; its marker has a revision
+            marker = cast("KeyValue.Entry | None", absent.entry)
             return None, (marker.revision or 0) if marker is not None else 0
-        except KeyNotFoundError:
-            return None, 0
         try:
             document = VerdictDocumentV1.model_validate_json(entry.value or b"")
         except ValidationError:
