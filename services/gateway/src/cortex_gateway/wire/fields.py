@@ -14,6 +14,9 @@ _TOKENS = re.compile(rb"[ \t]*,[ \t]*")
 
 LONGEST_KNOWN = 160
 MOST_KNOWN = 4096
+MOST_KNOWN_NAMES = 64
+"""Of headers whose lines are not remembered."""
+_VALUE_BYTES = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
 _NEVER_KNOWN = (b"authorization", b"cookie", b"content-length", b"x-api-key", b"x-request-id", b"traceparent")
 
 Reason = Literal[
@@ -36,10 +39,11 @@ class FieldLines:
     What is remembered is bounded, and never holds a line that names a secret.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_names")
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[bytes, bytes]] = {}
+        self._names: dict[bytes, bytes] = {}
 
     def read(self, lines: list[bytes]) -> Headers:
         """Names in lower case, values without the white space around them, in the order sent.
@@ -55,6 +59,10 @@ class FieldLines:
         return headers
 
     def _read_line(self, line: bytes) -> tuple[bytes, bytes]:
+        name, _, value = line.partition(b":")
+        lowered = self._names.get(name)
+        if lowered is not None and not value.translate(None, _VALUE_BYTES):
+            return lowered, value.strip(b" \t")
         match = _LINE.fullmatch(line)
         if match is None:
             raise BadMessageError("header", "A header line is malformed.")
@@ -63,6 +71,8 @@ class FieldLines:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
             self._known[line] = field
+        elif len(match[1]) <= LONGEST_KNOWN and len(self._names) < MOST_KNOWN_NAMES:
+            self._names[match[1]] = field[0]
         return field
 
 
