@@ -1,6 +1,7 @@
 """An image registry for one image, as slow and as broken as a test wants it.
 
-`python small_registry.py LAYER CONFIG` serves a packed layer from a file and prints the image's reference and digest.
+`python small_registry.py LAYER CONFIG PAUSE_S` serves a packed layer from a file, prints the image's reference and
+digest, and a line for every time that the layer is asked for.
 """
 
 import gzip
@@ -13,7 +14,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class SmallRegistry:
     layer: bytes | None = None
     config: Mapping[str, Any] = field(default_factory=lambda: {"Cmd": ["/none"]})
     layer_requests: int = 0
+    on_layer: Callable[[], None] = lambda: None
     broken_off: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -144,7 +146,9 @@ class SmallRegistry:
         if not body:
             return
         slow = self.pause_s > 0 and len(data) > PIECE
-        self.layer_requests += len(data) > PIECE
+        if len(data) > PIECE:
+            self.layer_requests += 1
+            self.on_layer()
         try:
             for start in range(0, len(data), PIECE):
                 handler.wfile.write(data[start : start + PIECE])
@@ -155,6 +159,11 @@ class SmallRegistry:
 
 
 if __name__ == "__main__":
-    registry = SmallRegistry(pause_s=0.005, layer=Path(sys.argv[1]).read_bytes(), config=json.loads(sys.argv[2]))
+    registry = SmallRegistry(
+        pause_s=float(sys.argv[3]),
+        layer=Path(sys.argv[1]).read_bytes(),
+        config=json.loads(sys.argv[2]),
+        on_layer=lambda: print("layer", flush=True),  # noqa: T201
+    )
     print(json.dumps({"reference": registry.reference, "digest": registry.digest}), flush=True)  # noqa: T201
     threading.Event().wait()

@@ -11,16 +11,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from cortex_contracts.base import ModelId
-from cortex_contracts.documents import ModelDocumentV1, ReplicaDocumentV1
+from cortex_contracts.base import ModelId, NodeId
+from cortex_contracts.documents import ModelDocumentV1, NodeDocumentV1, ReplicaDocumentV1
 from cortex_contracts.enums import DesiredState, ReplicaState
+from cortex_contracts.operations import LogsChunkV1
+from cortex_contracts.streams import NODES
+from cortex_kit.bus import Bus
 from cortex_kit.ids import uuid7
+from cortex_kit.log_follow import follow_logs
 from cortex_kit.secrets import engine_api_key
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -42,7 +47,7 @@ import json, sys, time, urllib.error, urllib.request
 url, key = sys.argv[1:]
 body = json.dumps({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}).encode()
 headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
-for _ in range(300):
+for _ in range(900):
     try:
         request = urllib.request.Request(url + "/v1/chat/completions", body, headers)
         print(json.load(urllib.request.urlopen(request, timeout=20))["choices"][0]["message"]["content"])
@@ -124,7 +129,7 @@ class Host:
         """One real answer, asked for where the engine publishes its ports."""
         key = engine_api_key(SecretStr(self.cluster.secret_key), document.id, document.spec_hash)
         command = self.engine.inside(sys.executable, "-c", CHAT, str(document.endpoint), key)
-        return (await asyncio.to_thread(subprocess.check_output, command, text=True, timeout=90)).strip()
+        return (await asyncio.to_thread(subprocess.check_output, command, text=True, timeout=200)).strip()
 
     async def serves(self, *models: ModelDocumentV1) -> None:
         """Every model answers from the only container that it has, and nothing else is there."""
@@ -236,6 +241,12 @@ async def test_what_is_removed_by_hand_is_made_again_and_said_to_be(
     assert f"somebody took it off its network {host.network}" in stopped["reason"]
     await host.serves(llama_model)
     assert [one.name for one in client.networks.list(names=[f"^{host.network}$"])] == [host.network]
+
+    client.networks.create(host.network, driver="bridge")
+    host.containers()[0].remove(force=True)
+    await cluster.until(lambda: "ambiguous" in str(cluster.event("container.failed")), "the second one is told", 90)
+    await host.serves(llama_model)
+    assert len(client.networks.list(names=[f"^{host.network}$"])) == 1
     client.close()
 
 
@@ -269,13 +280,8 @@ async def test_a_full_disk_is_told_with_its_remedy_and_the_pull_goes_on_when_the
     make_host: MakeHost,
     llama_model: ModelDocumentV1,
 ) -> None:
-    packed = folder / "layer.tar.gz"
-    packed.write_bytes(layer)
-    serving = small_engine.inside(sys.executable, str(REGISTRY), str(packed), json.dumps(CONFIG))
-    with serves_images(serving) as registry:
-        assert registry.stdout is not None
-        image = json.loads(registry.stdout.readline())
-        host = make_host(small_engine, image["reference"])
+    with serves_images(small_engine, folder, layer, 0.005) as images:
+        host = make_host(small_engine, (await images.image())["reference"])
         cluster.start()
         await cluster.put(llama_model)
         failed = await cluster.until(lambda: failed_of(cluster, llama_model), "the full disk is told", timeout=90)
@@ -291,13 +297,123 @@ async def test_a_full_disk_is_told_with_its_remedy_and_the_pull_goes_on_when_the
         await host.serves(llama_model)
 
 
+async def test_a_pull_whose_orchestrator_is_killed_is_made_again_once_for_all_who_wait(
+    cluster: Any,
+    engine: PrivateEngine,
+    folder: Path,
+    layer: bytes,
+    make_host: MakeHost,
+    llama_model: ModelDocumentV1,
+) -> None:
+    models = [llama_model, another(llama_model)]
+    with serves_images(engine, folder, layer, 0.01) as images:
+        image = await images.image()
+        host = make_host(engine, image["reference"])
+        orchestrator = cluster.start()
+        for model in models:
+            await cluster.put(model)
+
+        async def all_pull() -> bool:
+            documents = [await cluster.replica(model) for model in models]
+            return all(document and document.pull and document.pull.current_bytes for document in documents)
+
+        await cluster.until(all_pull, "both show bytes of the pull", timeout=90)
+        assert images.layers_served == 1
+        orchestrator.kill()
+        orchestrator.wait(timeout=10)
+        successor = cluster.start()
+        await host.serves(*models)
+        assert images.layers_served == 2
+        with contextlib.closing(engine.client()) as client:
+            assert len(client.networks.list(names=[f"^{host.network}$"])) == 1, "two who start at once made two"
+
+        async def recorded() -> bool:
+            entry = await (await cluster.jetstream.key_value(NODES.name)).get(host.node)
+            engines = NodeDocumentV1.model_validate_json(entry.value).engines
+            return engines.get("llamacpp") == f"{image['reference']}@{image['digest']}"
+
+        await cluster.until(recorded, "the digest is recorded", timeout=90)
+        before = {container.id for container in host.containers()}
+        successor.kill()
+        successor.wait(timeout=10)
+        cluster.extra["CORTEX_OFFLINE"] = "true"
+        cluster.start()
+        absent = another(llama_model).model_copy(update={"engine_image": image["reference"].replace(":one", ":two")})
+        await cluster.put(absent)
+        failed = await cluster.until(lambda: failed_of(cluster, absent), "offline nothing is pulled", timeout=90)
+        assert failed.diagnosis.code == "image_missing"
+        assert "docker load" in failed.reason
+        await host.serves(*models)
+        assert {container.id for container in host.containers()} == before
+        assert images.layers_served == 2
+
+
+async def test_the_log_of_a_container_is_read_live_with_its_history(
+    cluster: Any, engine: PrivateEngine, make_host: MakeHost, llama_model: ModelDocumentV1
+) -> None:
+    host = make_host(engine, IMAGE)
+    cluster.start()
+    await cluster.put(llama_model)
+    await host.serves(llama_model)
+    document = await cluster.replica(llama_model)
+    bus = Bus(SecretStr(cluster.server.url), name="reader")
+    chunks: list[LogsChunkV1] = []
+
+    async def read() -> None:
+        async with aclosing(follow_logs(bus, NodeId(host.node), llama_model.id, tail=500)) as stream:
+            async for chunk in stream:
+                chunks.append(chunk)  # noqa: PERF401 - looked at while it grows
+
+    connection = asyncio.create_task(bus.run())
+    async with asyncio.timeout(60):
+        await bus.wait_connected()
+    reading = asyncio.create_task(read())
+
+    def text() -> str:
+        return "\n".join(line for chunk in chunks for line in chunk.lines)
+
+    await cluster.until(lambda: "loading model" in text(), "history arrives", timeout=90)
+    before = len(text())
+    await host.chat(document)
+    await cluster.until(lambda: len(text()) > before, "what the engine says of a request arrives", timeout=90)
+    await cluster.put(llama_model.model_copy(update={"desired_state": DesiredState.STOPPED}))
+    await cluster.until(lambda: chunks[-1].ended, "the end is told", timeout=90)
+    assert chunks[-1].ended in ("the engine ended with exit code 0", "the engine was removed")
+    assert [chunk.sequence for chunk in chunks] == list(range(len(chunks)))
+    await reading
+    connection.cancel()
+    await asyncio.gather(connection, return_exceptions=True)
+
+
 @contextlib.contextmanager
-def serves_images(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as registry:
+def serves_images(engine: PrivateEngine, folder: Path, layer: bytes, pause_s: float) -> Iterator["Images"]:
+    """A registry where the engine sees it, of one image that runs."""
+    packed, said = folder / "layer.tar.gz", folder / "registry.log"
+    packed.write_bytes(layer)
+    command = engine.inside(sys.executable, str(REGISTRY), str(packed), json.dumps(CONFIG), str(pause_s))
+    with said.open("wb") as output, subprocess.Popen(command, stdout=output) as registry:
         try:
-            yield registry
+            yield Images(said)
         finally:
             registry.kill()
+
+
+class Images:
+    """What the registry says of itself."""
+
+    def __init__(self, said: Path) -> None:
+        self._said = said
+
+    async def image(self) -> dict[str, str]:
+        """Its `reference` and `digest`."""
+        async with asyncio.timeout(60):
+            while not (lines := self._said.read_text().splitlines()):
+                await asyncio.sleep(0.05)
+        return json.loads(lines[0])
+
+    @property
+    def layers_served(self) -> int:
+        return self._said.read_text().splitlines().count("layer")
 
 
 async def failed_of(cluster: Any, model: ModelDocumentV1) -> ReplicaDocumentV1 | None:

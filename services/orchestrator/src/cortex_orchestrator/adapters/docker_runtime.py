@@ -42,6 +42,7 @@ class DockerRuntime:
         self._engine = engine
         self._place = place
         self._network_known = False
+        self._network_lock = asyncio.Lock()
 
     @property
     def kind(self) -> RuntimeKind:
@@ -187,12 +188,13 @@ class DockerRuntime:
             await asyncio.sleep(POLL_S)
 
     async def _ensure_network(self) -> None:
-        if self._network_known:
-            return
-        await self._engine.call(
-            f"making the network {self._place.network}", lambda client: _ensure_network(client, self._place)
-        )
-        self._network_known = True
+        async with self._network_lock:
+            if self._network_known:
+                return
+            await self._engine.call(
+                f"making the network {self._place.network}", lambda client: _ensure_network(client, self._place)
+            )
+            self._network_known = True
 
     async def _signal(self, container: Any, signum: str) -> None:
         """A container that does not run any more needs no signal."""
@@ -260,8 +262,23 @@ def _kill(container: Any, signum: str) -> None:
 
 
 def _ensure_network(client: Any, place: DockerPlace) -> None:
-    if client.networks.list(names=[f"^{place.network}$"]):
-        return
+    """Docker lets two who ask at once both make one, and from then on refuses the name as ambiguous: one stays."""
+    found = _networks(client, place)
+    if not found:
+        _make_network(client, place)
+        found = _networks(client, place)
+    for surplus in sorted(found, key=lambda network: str(network.attrs["Created"]), reverse=True):
+        if len(found) > 1:
+            with suppress(APIError):  # in use, or another who looks at the same moment was faster
+                surplus.remove()
+                found.remove(surplus)
+
+
+def _networks(client: Any, place: DockerPlace) -> list[Any]:
+    return cast("list[Any]", client.networks.list(names=[f"^{place.network}$"]))
+
+
+def _make_network(client: Any, place: DockerPlace) -> None:
     try:
         client.networks.create(
             place.network, driver="bridge", check_duplicate=True, internal=place.internal, labels={LABEL_MANAGED: "1"}
