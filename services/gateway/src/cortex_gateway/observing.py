@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from cortex_contracts.documents import ReplicaDocumentV1, VerdictDocumentV1
 from cortex_contracts.enums import ReplicaState, Verdict
+from cortex_contracts.external import external_replicas
 from cortex_gateway import metrics
 from cortex_gateway.domain.limits import Limit
 from cortex_gateway.domain.routing import RoutingTable
@@ -57,7 +58,7 @@ class Observing(Collector):
     def on_swap(self, table: RoutingTable) -> None:
         """Forget the figures of what is gone, so that series do not grow for ever."""
         self._models.on_swap(table)
-        metrics.forget_replicas(table, frozenset(self._views.replicas.items))
+        metrics.forget_replicas(table, frozenset({*self._views.replicas.items, *self._views.verdicts.items}))
 
     @contextmanager
     def exported(self) -> Generator[None]:
@@ -76,7 +77,8 @@ class Observing(Collector):
         """Called by the registry at a scrape."""
         health, in_flight, blocked, streams = (new_metric(name, text, kind) for name, kind, _, text in WORLD_FAMILIES)
         models, verdicts = self._views.models.items, self._views.verdicts.items
-        for replica in self._views.replicas.items.values():
+        external = (replica for model in models.values() if model.external for replica in external_replicas(model))
+        for replica in (*self._views.replicas.items.values(), *external):
             model = models.get(replica.model_id)
             if replica.state is ReplicaState.STARTED and model is not None:
                 labels = {
