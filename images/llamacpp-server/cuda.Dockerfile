@@ -2,6 +2,7 @@
 #   docker build -f images/llamacpp-server/cuda.Dockerfile -t cortex/llamacpp-server:cuda images/llamacpp-server
 # The project's own ghcr.io/ggml-org/llama.cpp:server-cuda-b<build> is driven alike and needs no build. Build this one for a
 # build number without an image, for other GPU architectures, or where only a mirror of base images can be reached.
+# Not built with CUDA and run on no GPU so far: docs/deployment.md, "What has run where".
 ARG CUDA_VERSION=12.8.1
 ARG SOURCE_IMAGE=python:3.11-slim
 # devel has nvcc; runtime has cudart and cublas, a quarter of the size. The host's driver brings libcuda.
