@@ -112,6 +112,10 @@ def report(outcome: Outcome, options: argparse.Namespace) -> str:
     for minute in range(int(options.seconds // 60)):
         count = sum(minute * 60 <= at < minute * 60 + 60 for at in outcome.answered)
         lines.append(f"minute {minute + 1}: {count} answered ({(count / options.rpm - 1) * 100:+.2f} %)")
+    tens = [0] * (int(options.seconds // 10) + 2)
+    for at in outcome.answered:
+        tens[min(len(tens) - 1, int(at // 10))] += 1
+    lines.append(f"answered in each ten seconds: {' '.join(map(str, tens))}")
     worst = worst_minute(outcome.answered)
     lines.append(f"worst sixty seconds: {worst} ({(worst / options.rpm - 1) * 100:+.2f} %)")
     for name, values in (("answered", outcome.answered_ms), ("refused", outcome.refused_ms)):

@@ -16,8 +16,9 @@ READ_EVERY_S = 1.0
 ASK_AGAIN_S = 0.5
 """A refused gateway looks this often whether others gave something back."""
 ASK_BUDGET_AGAIN_S = 5.0
-GRACE_S = 2.0
-"""After the counters were lost every gateway says what it has used before any takes more."""
+GRACE_S = 10.0
+"""After the counters were lost every gateway says what it has used before any takes more; meanwhile each keeps to what
+it had and its part of the rest."""
 IDLE_S = 1.0
 
 

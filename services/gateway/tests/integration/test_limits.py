@@ -125,7 +125,10 @@ async def until(condition) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_nats_killed_and_back_with_nothing_grants_no_limit_twice_and_never_hangs(nats_server: NatsServer):
+async def test_nats_killed_and_back_with_nothing_grants_no_limit_twice_and_never_hangs(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cortex_gateway.shares.GRACE_S", 2.0)
     [key] = build_key_ring({"k": new_key(requests_per_minute=200)}).values()
     async with connected(nats_server.url) as bus, limiters(nats_server.url, 2) as gateways:
         await provision(bus.js)

@@ -352,7 +352,7 @@ async def test_counters_that_were_lost_are_told_what_was_used(gateways, counters
     assert counters.history["rl.k1.requests"][-1][2] >= 80
     # Nobody refuses everything meanwhile, and nobody grants the whole limit once more.
     assert len(await ask_all(gateways, key, 20)) <= 20
-    clock.seconds += 3
+    clock.seconds += 11
     await upkeep(gateways)
     assert len(await ask_all(gateways, key, 20)) <= 20
     clock.seconds += 61
