@@ -1,13 +1,23 @@
 """Documents as the other services write them."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from cortex_contracts.documents import KeyDocumentV1, ModelDocumentV1, ReplicaDocumentV1, VerdictDocumentV1
+from cortex_testing.virtual_time import VirtualTimeLoop
 
+VIRTUAL = frozenset({"test_forwarding", "test_admission"})
+"""Modules whose tests wait for a time that passes at once; nothing in them waits for the real one."""
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Time for tests of waiting."""
+    return {"virtual": VirtualTimeLoop} if item.path.stem in VIRTUAL else {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Choice, retries and waiting, with a fake engine client and a fake projection."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -190,9 +189,9 @@ async def test_attempts_that_reached_the_engine_are_bounded(table):
 
 async def test_a_replica_that_refuses_trips_its_breaker_and_gives_503_in_time(table):
     bench = Bench(table(1), {4000: [Failure.CONNECT]}, wait_s=0.25)
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     error = await bench.refused()
-    assert 0.2 < time.monotonic() - began < 1
+    assert 0.2 < asyncio.get_running_loop().time() - began < 1
     assert (error.status, error.openai_code, error.retry_after_s) == (503, "model_unreachable", 2)
     assert len(bench.client.calls) == 3
 
@@ -214,9 +213,9 @@ async def test_waiters_are_bounded(table):
     bench = Bench(table(0), {}, wait_s=5, max_waiters=1)
     waiting = asyncio.create_task(bench.open())
     await asyncio.sleep(0.01)
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     error = await bench.refused()
-    assert time.monotonic() - began < 1
+    assert asyncio.get_running_loop().time() - began < 1
     assert error.openai_code == "model_starting"
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -289,9 +288,9 @@ async def test_a_fallback_answers_when_the_model_fails_before_the_first_byte(pai
 
 async def test_a_fallback_answers_at_once_when_the_model_is_down(pair):
     bench = Bench(pair(up=["m2"]), {4002: [OK]}, wait_s=5)
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     assert (await bench.open()).target.replica_id == "m2-0"
-    assert time.monotonic() - began < 2
+    assert asyncio.get_running_loop().time() - began < 2
 
 
 async def test_a_sleeping_model_is_woken_while_its_fallback_answers(pair):
