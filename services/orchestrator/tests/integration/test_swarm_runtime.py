@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from cortex_contracts.documents import ModelDocumentV1
-from cortex_contracts.enums import DesiredState, RuntimeKind
+from cortex_contracts.enums import DesiredState, ReplicaState, RuntimeKind
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.ids import uuid7
 from cortex_orchestrator.adapters.docker_engine import DockerEngine
@@ -165,7 +165,29 @@ async def test_a_model_is_served_by_a_swarm_service(
     cluster.start()
     adopted = await cluster.until(lambda: cluster.event("container.adopted"), "the service is adopted")
     assert adopted["endpoint"] == document.endpoint
+    await cluster.put(llama_model.model_copy(update={"restart_generation": 1}))
+
+    async def changed() -> Any:
+        replica = await cluster.replica(llama_model)
+        started = replica is not None and replica.state is ReplicaState.STARTED
+        return replica if started and replica.spec_hash != document.spec_hash else None
+
+    successor = await cluster.until(changed, "the changed model is served", timeout=90)
+    assert await cluster.chat(successor)
+    assert len(client.services.list(filters={"label": f"cortex.node={node}"})) == 1
+    removed = cluster.subjects().count("container.removed")
+    client.services.list(filters={"label": f"cortex.node={node}"})[0].remove()
+    await cluster.until(
+        lambda: cluster.subjects().count("container.removed") > removed, "a removal by hand is told", timeout=60
+    )
+    assert cluster.event("container.removed")["reason"] == "somebody else removed it"
+    assert await cluster.chat(await cluster.until(changed, "it is made again", timeout=90))
+    stops = cluster.subjects().count("container.stopped")
     await cluster.put(llama_model.model_copy(update={"desired_state": DesiredState.STOPPED}))
-    await cluster.until(lambda: "container.removed" in cluster.subjects(), "the service is removed", timeout=60)
+    await cluster.until(
+        lambda: cluster.subjects().count("container.stopped") > stops, "the engine is stopped", timeout=60
+    )
     assert cluster.event("container.stopped")["exit_code"] == 0
-    assert client.services.list(filters={"label": f"cortex.node={node}"}) == []
+    await cluster.until(
+        lambda: not client.services.list(filters={"label": f"cortex.node={node}"}), "the service is removed", timeout=60
+    )
