@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default %(default)s)")
     parser.add_argument("--runs", default="busy,busy16,alone,stream", help="measurements: %(default)s; also flood")
+    parser.add_argument("--keys", type=int, default=1000, help="API keys that the gateway knows (default %(default)s)")
     parser.add_argument("--idle", default="", help="numbers of idle streams, e.g. 1000,5000; instead of the rounds")
     parser.add_argument("--curve", action="store_true", help="latency at constant rates; instead of the rounds")
     parser.add_argument("--plots", type=Path, help="folder for the SVG of --curve")
@@ -66,7 +67,7 @@ class Bench:
         tools = Tools(folder)
         self.engines = Engines(tools, cores)
         self.environments = Environments(chosen.home)
-        self.starter = Starter(cores, self.engines, self.environments, folder)
+        self.starter = Starter(cores, self.engines, self.environments, folder, chosen.keys)
         self.rig = Rig(cores, tools, chosen.seconds, self.starter.helpers, chosen.realtime)
 
     def close(self) -> None:

@@ -92,8 +92,9 @@ def family(pid: int) -> list[int]:
 class Starter:
     """Starts proxies by name. The gateway's NATS is started with the first gateway."""
 
-    def __init__(self, cores: Cores, engines: Engines, environments: Environments, folder: Path) -> None:
+    def __init__(self, cores: Cores, engines: Engines, environments: Environments, folder: Path, keys: int) -> None:
         self._cores = cores
+        self._keys = keys
         self._engines = engines
         self._environments = environments
         self._folder = folder
@@ -125,7 +126,7 @@ class Starter:
     @property
     def world(self) -> GatewayWorld:
         if self._world is None:
-            self._world = GatewayWorld(self._cores, self._engines.ports)
+            self._world = GatewayWorld(self._cores, self._engines.ports, self._keys)
         return self._world
 
     def helpers(self) -> list[int]:
