@@ -1,6 +1,7 @@
 """Choice, retries and waiting, with a fake engine client and a fake projection."""
 
 import asyncio
+import random
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from cortex_gateway.domain.balancing import BreakerPolicy
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.hedging import Beginnings, HedgePolicy
 from cortex_gateway.domain.routing import Endpoint, Keys, Route, RoutingTable, Target, build_table
+from cortex_gateway.fleet import FleetPolicy
 from cortex_gateway.forwarding import Answer, Call, Dispatcher, Limits
 from cortex_gateway.metrics import RouteMetrics
 from cortex_gateway.ports import Failure, UpstreamError, UpstreamRequest
@@ -451,24 +453,32 @@ async def test_after_many_answers_the_measured_delay_counts(table):
     assert beginnings.delay_s(HedgePolicy()) is None
 
 
-async def test_nothing_is_in_flight_when_everything_has_ended(table):
+@pytest.mark.parametrize("seed", range(8))
+async def test_nothing_is_in_flight_when_everything_has_ended(table, seed):
     """Whatever mixture of answers, failures, hedges and cancels: every place and every count is given back."""
-    script = {4000 + n: [OK, 0.003, Failure.NO_ANSWER, (500, b"{}"), LOADING, 0.03, OK] * 30 + [OK] for n in range(3)}
-    bench = Bench(table(3), script, hedge=HedgePolicy("fixed", 0.005), wait_s=1)
+    rng = random.Random(seed)
+    answers = [OK, 0.003, Failure.NO_ANSWER, (500, b"{}"), LOADING, 0.03, "refused", Failure.TIMEOUT]
+    script = {4000 + n: [rng.choice(answers) for _ in range(300)] + [OK] for n in range(3)}
+    gate = GatePolicy(max_queue=40, wait_s=0.02)
+    fleet_policy = FleetPolicy(default_slots=5)
+    hedge = HedgePolicy("fixed", 0.005)
+    bench = Bench(table(3), script, hedge=hedge, wait_s=1, gate=gate, fleet=fleet_policy)
 
     async def client(number: int) -> None:
-        answer = await bench.open(key_id=str(number % 4))
+        await asyncio.sleep(rng.random() * 0.1)
+        answer = await bench.open(key_id=str(number % 4), batch=number % 3 == 0)
         try:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(rng.random() * 0.01)
         finally:
             answer.close()
 
-    tasks = [asyncio.create_task(client(number)) for number in range(120)]
-    await asyncio.sleep(0.02)
-    for task in tasks[::9]:
+    tasks = [asyncio.create_task(client(number)) for number in range(150)]
+    for task in rng.sample(tasks, 40):
+        await asyncio.sleep(rng.random() * 0.005)
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(result is None or isinstance(result, ApiError | asyncio.CancelledError) for result in results)
+    assert all(result is None or isinstance(result, ApiError | asyncio.CancelledError) for result in results), results
+    assert any(result is None for result in results)
     [fleet] = bench.dispatcher._fleets._fleets.values()
     assert (fleet.loads, fleet.gate.active, fleet.gate.waiting) == ((0, 0, 0), 0, 0)
 
