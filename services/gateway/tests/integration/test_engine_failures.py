@@ -12,6 +12,7 @@ import pytest
 from cortex_contracts.enums import UsageOutcome
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+MESSAGES = [{"role": "user", "content": "Hello."}]
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
@@ -74,7 +75,7 @@ async def test_a_stream_that_breaks_ends_with_one_error_and_is_no_success(world,
     async with httpx.AsyncClient(base_url=world.gateway.url, timeout=10) as http:
         response = await http.post(
             "/v1/chat/completions",
-            json={"model": engine.alias, "messages": [], "stream": True},
+            json={"model": engine.alias, "messages": MESSAGES, "stream": True},
             headers={"authorization": f"Bearer {secret}", "cookie": "c=1"},
         )
     events = [line[6:] for line in response.text.split("\n\n") if line]
@@ -91,7 +92,7 @@ async def test_the_official_client_raises_on_a_broken_stream(world, engine):
     secret = await world.serve(engine)
     engine.answer = HEAD + chunk(ROLE) + chunk(TEXT)
     async with world.client(secret) as client:
-        stream = await client.chat.completions.create(model=engine.alias, messages=[], stream=True)
+        stream = await client.chat.completions.create(model=engine.alias, messages=MESSAGES, stream=True)
         with pytest.raises(openai.APIError, match="connection to the engine broke"):
             async for _ in stream:
                 pass
@@ -112,7 +113,7 @@ async def test_a_failure_before_the_first_byte_is_an_http_error(world, engine, a
     engine.answer = answer
     async with world.client(secret) as client:
         with pytest.raises(openai.InternalServerError) as failed:
-            await client.chat.completions.create(model=engine.alias, messages=[], stream=True)
+            await client.chat.completions.create(model=engine.alias, messages=MESSAGES, stream=True)
     assert (failed.value.status_code, failed.value.code) == (status, code)
     [record] = await world.usage(1)
     assert record.outcome is UsageOutcome.UPSTREAM_ERROR
