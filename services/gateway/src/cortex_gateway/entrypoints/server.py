@@ -1,9 +1,9 @@
 """The gateway's HTTP/1.1 server (docs/adr/0010): one coroutine per request, nothing between it and the pipeline."""
 
 import asyncio
-import resource
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
@@ -127,6 +127,10 @@ class HttpServer:
 
 def _raise_file_limit() -> None:
     """As many connections as the system lets this process have."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not there on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
