@@ -1,7 +1,7 @@
 """deploy/swarm/stack.yaml on a swarm of one node: it converges, serves a model, and `docker stack rm` leaves nothing.
 
 The kernel of this machine may lack IPVS, so ports and addresses are those that need none (the head of the stack file).
-Takes a minute and a half: set CORTEX_TEST_SWARM_STACK=1, or CORTEX_REQUIRE_SWARM_STACK=1 to fail where it cannot run.
+Takes about a minute, built images given: set CORTEX_TEST_SWARM_STACK=1, or CORTEX_REQUIRE_SWARM_STACK=1 to fail where it cannot run.
 """
 
 import fcntl
@@ -68,7 +68,7 @@ class Stack(Deployed):
 def swarm() -> Iterator[None]:
     """This engine as a swarm of one node with the labels that the stack asks for; left again if it was none before."""
     if os.environ.get("CORTEX_TEST_SWARM_STACK") != "1" and os.environ.get("CORTEX_REQUIRE_SWARM_STACK") != "1":
-        pytest.skip("takes a minute and a half: CORTEX_TEST_SWARM_STACK=1 runs it")
+        pytest.skip("takes a minute: CORTEX_TEST_SWARM_STACK=1 runs it")
     with (Path(tempfile.gettempdir()) / "cortex-swarm-test.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         started = docker("info", "-f", "{{.Swarm.LocalNodeState}}") == "inactive"
