@@ -66,8 +66,11 @@ async def running(*tasks) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         started = [group.create_task(task()) for task in tasks]
         yield
-        for task in reversed(started):
-            task.cancel()
+        running_still = set(started)
+        while running_still:  # nats-py's wait_for may swallow a cancellation on Python 3.11, as the runner knows
+            for task in running_still:
+                task.cancel()
+            _, running_still = await asyncio.wait(running_still, timeout=1)
 
 
 @asynccontextmanager
