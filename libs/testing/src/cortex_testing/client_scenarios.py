@@ -4,13 +4,15 @@ The same list runs against an engine and against a gateway before that engine. O
 share: ids, times, and how much of a prompt came from a cache.
 """
 
+# pyright: basic
+# The clients answer with unions of dozens of models; every scenario reads the one it asked for, and fails where it is another.
 import base64
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anthropic
-import httpx
+import httpx2
 import openai
 
 Outcome = dict[str, Any]
@@ -47,7 +49,7 @@ class Clients:
         self.address = address
         self.model = model
         self.extra = dict(extra or {})
-        self.http = httpx.Client(verify=False)
+        self.http = httpx2.Client(verify=False)
         self.openai = openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, http_client=self.http)
         # Its own header for keys is not what engines take, so both are sent.
         self.anthropic = anthropic.Anthropic(
@@ -506,7 +508,7 @@ def usage_without_stream(c: Clients) -> Outcome:
 
 
 def timeout(c: Clients) -> Outcome:
-    client = c.openai.with_options(timeout=httpx.Timeout(5, read=0.05))
+    client = c.openai.with_options(timeout=httpx2.Timeout(5, read=0.05))
     return _refusal(
         lambda: client.chat.completions.create(
             model=c.model, messages=ASK, max_tokens=200, extra_body={"ignore_eos": True}

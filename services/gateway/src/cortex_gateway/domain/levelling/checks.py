@@ -140,7 +140,7 @@ def require_items(raw: msgspec.Raw, name: str) -> None:
     """Raises ApiError 400 for what is no array, or one of nothing."""
     view = memoryview(raw)
     size = len(view)
-    if view[:2] != _ARRAY_OF_OBJECTS:
+    if bytes(view[:2]) != _ARRAY_OF_OBJECTS:
         _require_array(bytes(view[:_FIRST_BYTES]), name)
     if size > MAX_MESSAGES and bytes(raw).count(b"{") > MAX_MESSAGES:
         _refuse_too_many(raw, name)
