@@ -142,7 +142,7 @@ def test_prometheus_finds_every_service_and_sees_the_engine(installation: Instal
     assert eventually(found, 60).keys() == JOBS
     rules = httpx.get(f"{api}/rules", timeout=10).json()["data"]["groups"]
     assert sum(len(group["rules"]) for group in rules) > 10
-    query = {"query": 'max by (model, engine_type) (cortex_engine_healthy)'}
+    query = {"query": "max by (model, engine_type) (cortex_engine_healthy)"}
     [engine] = eventually(lambda: httpx.get(f"{api}/query", params=query, timeout=10).json()["data"]["result"], 60)
     assert engine["metric"]["engine_type"] == "llamacpp"
     assert engine["value"][1] == "1"
