@@ -78,7 +78,6 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         dispatcher,
         relay,
         books,
-        clock,
         limiter=limiter,
         tracer=tracer,
         default_max_tokens=settings.default_max_tokens,

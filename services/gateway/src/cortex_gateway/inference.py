@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import functools
 from dataclasses import dataclass
+from datetime import datetime
 
 from cortex_contracts.enums import Task, UsageOutcome
 from cortex_gateway.domain import errors
@@ -26,14 +27,13 @@ from cortex_gateway.relay import Delivery, Relay
 from cortex_gateway.running import RunningRequests, deadline_of
 from cortex_gateway.settlement import Bookkeeper, Exchange
 from cortex_gateway.tracing import RequestTracer
-from cortex_kit.clock import Clock
 
 CLIENT_CLOSED = 499
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inference:
-    """A request for an engine whose sender is known."""
+    """A request for an engine whose sender is known, and when it came."""
 
     request: Request
     reply: Reply
@@ -42,6 +42,8 @@ class Inference:
     own_id: str
     request_id: str
     metrics: RouteMetrics
+    started_at: datetime
+    started: float
 
 
 class InferenceHandler:
@@ -53,7 +55,6 @@ class InferenceHandler:
         dispatcher: Dispatcher,
         relay: Relay,
         books: Bookkeeper,
-        clock: Clock,
         *,
         limiter: Limiter | None = None,
         tracer: RequestTracer | None = None,
@@ -65,7 +66,6 @@ class InferenceHandler:
         self._dispatcher = dispatcher
         self._relay = relay
         self._books = books
-        self._clock = clock
         self.running = RunningRequests()
         self._default_max_tokens = default_max_tokens
 
@@ -181,8 +181,8 @@ class InferenceHandler:
             key=inference.key,
             model=ask.fields.model[:256],
             stream=ask.stream,
-            started_at=self._clock.now(),
-            started=self._clock.monotonic(),
+            started_at=inference.started_at,
+            started=inference.started,
             trace=self._tracer.begin(inference.request, inference.api.path),
         )
 

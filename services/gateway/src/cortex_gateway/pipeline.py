@@ -3,6 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
@@ -71,7 +72,7 @@ class Gateway:
         self._enter()
         status = 500
         try:
-            status = await self._answer(request, reply, own_id, request_id)
+            status = await self._answer(request, reply, own_id, request_id, started)
         except ApiError as error:
             status = await self._refuse(request, reply, error, request_id)
         except ClientGoneError:
@@ -118,7 +119,7 @@ class Gateway:
             return self._metrics[PREFIX]
         return self._metrics.get(path, self._other)
 
-    async def _answer(self, request: Request, reply: Reply, own_id: str, request_id: str) -> int:
+    async def _answer(self, request: Request, reply: Reply, own_id: str, request_id: str, started: float) -> int:
         if self.draining:
             raise errors.draining()
         path = request.path
@@ -129,12 +130,13 @@ class Gateway:
             raise errors.not_synced()
         if self._projection.keys_outdated():
             raise errors.keys_outdated()
-        key = self._authenticate(request)
+        now = self._clock.now()
+        key = self._authenticate(request, now)
         if api is not None:
             if request.method != "POST":
                 raise errors.method_not_allowed(request.method, path, "POST")
             return await self._inference.run(
-                Inference(request, reply, api, key, own_id, request_id, self._metrics[api.path])
+                Inference(request, reply, api, key, own_id, request_id, self._metrics[path], now, started)
             )
         if path == MODELS_PATH or path.startswith(MODELS_PATH + "/"):
             if request.method != "GET":
@@ -142,10 +144,10 @@ class Gateway:
             return await self._models(key, path, reply, request_id)
         return await self._answer_others(request, reply, key, request_id)
 
-    def _authenticate(self, request: Request) -> ApiKey:
+    def _authenticate(self, request: Request, now: datetime) -> ApiKey:
         """The sender's key. Raises ApiError 401 or 403."""
         try:
-            key = authenticate(self._projection.keys, credentials(request), self._clock.now(), request.client_ip)
+            key = authenticate(self._projection.keys, credentials(request), now, request.client_ip)
         except ApiError as error:
             metrics.AUTH_BLOCKED.labels(error.code).inc()
             raise

@@ -36,9 +36,9 @@ class UpstreamError(TransientError):
         """CONNECT, and the engine's machine said that nobody listens there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
-    """One request to an engine. `extra_head` holds further header lines, each ended by CRLF."""
+    """One request to an engine, not to be changed. `extra_head` holds further header lines, each ended by CRLF."""
 
     path: str
     body: bytes

@@ -26,7 +26,7 @@ _JSON = b"application/json"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """One answer on its way: from where, to whom, for which exchange."""
 

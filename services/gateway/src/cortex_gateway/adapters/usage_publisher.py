@@ -27,8 +27,10 @@ MESSAGE_RECORDS = 64
 MESSAGE_BYTES = 48 * 1024
 """Of the 64 KiB that the stream takes."""
 MESSAGES_AT_ONCE = 8
-GATHER_S = 0.02
-"""How long a record may wait for others to share its message."""
+GATHER_S = 0.05
+"""How long a record may wait for others to share its message: a message costs as much as several requests."""
+FULL_BATCH = 2 * MESSAGE_RECORDS
+"""After so many records the next ones are not waited for."""
 IDLE_S = 1.0
 ADOPT_EVERY_S = 30.0
 FIRST_BACKOFF_S = 0.1
@@ -59,6 +61,8 @@ class UsagePublisher:
                 await asyncio.sleep(GATHER_S)
             elif await self._publish_batch(batch):
                 backoff_s = FIRST_BACKOFF_S
+                if len(batch.records) < FULL_BATCH:
+                    await asyncio.sleep(GATHER_S)
             else:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)

@@ -9,7 +9,6 @@ import msgspec
 
 Renames = tuple[tuple[bytes, bytes], ...]
 
-_REASONING_MARK = b'"reasoning'
 _REASONING = re.compile(rb'"reasoning(?:_content)?":("(?:[^"\\]|\\.)*")')
 _BOTH = rb'"reasoning":\1,"reasoning_content":\1'
 CHAT_ID_TO_TEXT_ID = (b'"id":"chatcmpl-', b'"id":"cmpl-')
@@ -31,6 +30,6 @@ def rename(data: bytes, renames: Renames) -> bytes:
 
 def both_reasonings(data: bytes) -> bytes:
     """llama-server says `reasoning_content`, vLLM `reasoning`: show clients of either what they look for."""
-    if _REASONING_MARK not in data or (b'"reasoning":"' in data and b'"reasoning_content":"' in data):
-        return data
+    if (b'"reasoning":"' in data) is (b'"reasoning_content":"' in data):
+        return data  # both are there already, or neither: vLLM says null where there is none
     return _REASONING.sub(_BOTH, data)
