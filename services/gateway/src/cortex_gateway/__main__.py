@@ -6,7 +6,6 @@ from cortex_gateway.app import build
 from cortex_gateway.settings import Settings
 from cortex_kit.runner import run
 
-
 # Objects made before a look for garbage, by generation. Requests leave next to no cycles behind, and with the 700 that Python
 # begins with, every few requests pay for a look at those that run at the same time.
 GARBAGE_THRESHOLDS = (10_000, 20, 20)

@@ -201,7 +201,7 @@ class UsageSpool:
             self._drop("usage_spool_write_failed", error)
             return
         self._failure = None
-        _WRITTEN.inc()
+        _WRITTEN.value += 1
 
     def _rotate(self) -> None:
         sealed, self._active = self._active, Segment.create(self._directory)

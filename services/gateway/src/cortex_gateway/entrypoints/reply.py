@@ -13,6 +13,7 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, text) for status, text in _PHRASES.items()}
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 _CLOSE = b"connection: close\r\n"
+_END_OF_LINE = b"\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -56,7 +57,8 @@ class ClientReply:
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         connection = self._connection
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        expected = 2
         length: bytes | None = None
         close = connection.must_close
         for name, value in headers:
@@ -65,8 +67,8 @@ class ClientReply:
             elif name == b"connection":
                 close = close or value.lower() == b"close"
                 continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        expected = len(lines)
+            parts += (name, b": ", value, _END_OF_LINE)
+            expected += 1
         bodyless = self._head_only or status in (204, 304)
         if length is not None:
             self._left = 0 if bodyless else int(length)
@@ -74,18 +76,18 @@ class ClientReply:
             self._left = 0
         elif connection.speaks_chunks:
             self._chunked = True
-            lines.append(_CHUNKED)
+            parts.append(_CHUNKED)
             expected += 1
         else:
             close = True
         if close:
-            lines.append(_CLOSE)
+            parts.append(_CLOSE)
             expected += 1
         self._head_only = bodyless
         self.close = close
-        lines.append(connection.date_line)
-        head = b"".join(lines)
-        if head.count(b"\n") != expected + 1 or head.count(b"\r") != expected + 1:
+        parts.append(connection.date_line)
+        head = b"".join(parts)
+        if head.count(b"\n") != expected or head.count(b"\r") != expected:
             raise UnframedReplyError("a header of the answer holds a line break")
         self._head = head
 

@@ -51,12 +51,8 @@ class FieldLines:
         Raises:
             BadMessageError: a line is no `name: value`, is folded, or holds a character that no header may have.
         """
-        known = self._known.get
-        headers: Headers = []
-        add = headers.append
-        for line in lines:
-            add(known(line) or self._read_line(line))
-        return headers
+        known, read = self._known.get, self._read_line
+        return [known(line) or read(line) for line in lines]
 
     def _read_line(self, line: bytes) -> tuple[bytes, bytes]:
         name, _, value = line.partition(b":")

@@ -48,13 +48,27 @@ class Ask:
         cap: tokens of an answer when the client sets no limit; 0 leaves it to the context.
     """
 
-    __slots__ = ("api", "body", "cap", "detokenize", "fields", "most", "rendered", "rerank", "several", "tokenize")
+    __slots__ = (
+        "api",
+        "body",
+        "cap",
+        "detokenize",
+        "fields",
+        "most",
+        "rendered",
+        "rerank",
+        "several",
+        "stream",
+        "tokenize",
+    )
 
     def __init__(self, api: ApiRoute, fields: RequestFields, body: bytes, cap: int = 0) -> None:
         self.api = api
         self.fields = fields
         self.body = body
         self.cap = cap
+        self.stream = fields.stream is True and api.streams
+        """The client wants a stream."""
         self.several = (fields.n or 1) > 1 or (api.path == COMPLETIONS and prompt_count(fields) > 1)
         """More than one choice or prompt."""
         self.most: int | None = None
@@ -64,11 +78,6 @@ class Ask:
         self.detokenize: tokenizing.DetokenizeFields | None = None
         self.rendered: str | None = None
         """The chat to tokenise as text, when the engine had to render it first."""
-
-    @property
-    def stream(self) -> bool:
-        """The client wants a stream."""
-        return bool(self.fields.stream) and self.api.streams
 
 
 def read_ask(api: ApiRoute, body: bytes, cap: int) -> Ask:
