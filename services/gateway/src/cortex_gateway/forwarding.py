@@ -146,7 +146,11 @@ class Dispatcher:
             index = fleet.choose(barred, call.affinity)
             if index is None:
                 return None
-            answer = await self._send(route, fleet, fleet.targets[index], call)
+            target = fleet.targets[index]
+            if self._hedge.mode == "off":
+                answer = await self._attempts.attempt(fleet, route, target, call)
+            else:
+                answer = await self._hedged(route, fleet, target, call)
             if answer is not None:
                 answer.entered = entered
                 call.target, call.sent = answer.target, answer.sent
@@ -155,10 +159,8 @@ class Dispatcher:
             if answer is None:
                 fleet.gate.leave(self._now() - entered)
 
-    async def _send(self, route: Route, fleet: Fleet, target: Target, call: Call) -> Answer | None:
+    async def _hedged(self, route: Route, fleet: Fleet, target: Target, call: Call) -> Answer | None:
         first = self._attempts.attempt(fleet, route, target, call)
-        if self._hedge.mode == "off":
-            return await first
         beginnings = self._beginnings.setdefault(route.model.id, Beginnings())
         delay_s = beginnings.delay_s(self._hedge)
         began = self._now()

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from datetime import datetime
 
-from cortex_contracts.enums import Task, UsageOutcome
+from cortex_contracts.enums import UsageOutcome
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, require_scope
 from cortex_gateway.domain.errors import ApiError
@@ -112,12 +112,11 @@ class InferenceHandler:
             if exchange.permit is not None:
                 exchange.permit.release()
 
-    async def _admit(self, inference: Inference, exchange: Exchange, route: Route, body: bytes) -> Headers:
+    async def _admit(self, inference: Inference, exchange: Exchange, ask: Ask) -> Headers:
         """Take what the request may use of its key's limits; the headers that tell the client how much is left."""
         if self._limiter is None or not inference.key.limited:
             return []
-        generates = route.task is Task.GENERATE
-        permit = await self._limiter.admit(inference.key, body, stream=exchange.stream, generates=generates)
+        permit = await self._limiter.admit(inference.key, ask.need(), stream=ask.stream)
         exchange.permit = permit
         return permit.headers()
 
@@ -130,7 +129,7 @@ class InferenceHandler:
         if not inference.key.may_use(route.names):
             raise errors.model_not_allowed(name)
         check_task(inference.api, name, route.task)
-        limits = await self._admit(inference, exchange, route, ask.body)
+        limits = await self._admit(inference, exchange, ask)
         if ask.tokenize is not None and needs_template(route.engine_type, ask.tokenize):
             ask.rendered = await self._render(call, ask)
         answer = await self._open(call, ask)

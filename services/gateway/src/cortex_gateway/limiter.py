@@ -9,7 +9,7 @@ from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway import metrics
 from cortex_gateway.domain import limits
 from cortex_gateway.domain.auth import ApiKey
-from cortex_gateway.domain.limits import WINDOW_S, Limit
+from cortex_gateway.domain.limits import WINDOW_S, Limit, Need
 from cortex_gateway.domain.usage import UsageData
 from cortex_gateway.ports import Counters, Headers
 from cortex_gateway.settlement import Exchange
@@ -61,11 +61,11 @@ class Permit:
 
     __slots__ = ("_at", "_budget", "_clock", "_limiter", "_state", "_stream", "_tokens", "_units")
 
-    def __init__(self, limiter: "Limiter", state: KeyState, clock: Clock, units: int) -> None:
+    def __init__(self, limiter: "Limiter", state: KeyState, clock: Clock, units: int, now: float) -> None:
         self._limiter = limiter
         self._state = state
         self._clock = clock
-        self._at = clock.monotonic()
+        self._at = now
         self._units = units
         self._tokens: MeteredShare | None = None
         self._budget: MeteredShare | None = None
@@ -127,7 +127,7 @@ class Limiter:
             limit: metrics.LIMIT_REFUSALS.labels(limit.value).inc for limit in Limit
         }
 
-    async def admit(self, key: ApiKey, body: bytes, *, stream: bool, generates: bool) -> Permit:
+    async def admit(self, key: ApiKey, need: Need, *, stream: bool) -> Permit:
         """Take what the request may need of every limit of its key, waiting for a share at most `wait_s`.
 
         Raises:
@@ -135,8 +135,8 @@ class Limiter:
         """
         now = self._clock.monotonic()
         state = self._state_of(key.document, now)
-        units = self._estimate(state, body, generates=generates)
-        permit = Permit(self, state, self._clock, units)
+        units = self._units(state, need)
+        permit = Permit(self, state, self._clock, units, now)
         if self._at_once(state, permit, units, now, stream=stream):
             return permit
         taken: list[tuple[Share, int]] = []
@@ -214,13 +214,11 @@ class Limiter:
         except TimeoutError:
             log.info("limit_shares_not_returned")
 
-    def _estimate(self, state: KeyState, body: bytes, *, generates: bool) -> int:
+    def _units(self, state: KeyState, need: Need) -> int:
         tokens, budget = state.tokens, state.budget
         if tokens is None and budget is None:
             return 0
-        estimate = limits.estimate_request(
-            body, generates=generates, default_completion=self._rules.default_completion_tokens
-        )
+        estimate = need.tokens(self._rules.default_completion_tokens)
         if tokens is not None and estimate > tokens.size:
             estimate = tokens.size
         return budget.size if budget is not None and estimate > budget.size else estimate

@@ -60,7 +60,6 @@ class Gateway:
         self._other = RouteMetrics("other")
         self._in_flight = 0
         self._idle = asyncio.Event()
-        self._idle.set()
         self.draining = False
 
     async def handle(self, request: Request, reply: Reply) -> None:
@@ -98,18 +97,19 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse new requests; return when those in flight are answered and settled."""
         self.draining = True
-        await self._idle.wait()
+        while self._in_flight:
+            self._idle.clear()
+            await self._idle.wait()
         await self._books.drained()
 
     def _enter(self) -> None:
         self._in_flight += 1
-        self._idle.clear()
-        metrics.IN_FLIGHT.set(self._in_flight)
+        metrics.IN_FLIGHT.value = self._in_flight
 
     def _leave(self) -> None:
         self._in_flight -= 1
-        metrics.IN_FLIGHT.set(self._in_flight)
-        if self._in_flight == 0:
+        metrics.IN_FLIGHT.value = self._in_flight
+        if self.draining and self._in_flight == 0:
             self._idle.set()
 
     def _metrics_of(self, path: str) -> RouteMetrics:

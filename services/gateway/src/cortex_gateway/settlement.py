@@ -184,8 +184,8 @@ class Bookkeeper:
             cached_tokens=tokens.cached,
             completion_tokens=tokens.completion,
             estimated=tokens.estimated,
-            ttft_ms=None if first is None else round((first - exchange.started) * 1000, 3),
-            duration_ms=round((now - exchange.started) * 1000, 3),
+            ttft_ms=None if first is None else _milliseconds(first - exchange.started),
+            duration_ms=_milliseconds(now - exchange.started),
             started_at=exchange.started_at,
         )
 
@@ -198,3 +198,8 @@ class Bookkeeper:
             correlation_id=exchange.correlation_id,
             traceparent=None if trace is None else trace.traceparent.decode(),
         )
+
+
+def _milliseconds(seconds: float) -> float:
+    """With three digits; `round` takes three times as long."""
+    return int(seconds * 1_000_000) / 1000

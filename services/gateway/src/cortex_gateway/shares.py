@@ -240,7 +240,9 @@ class MeteredShare(Share):
     def headers(self, now: float) -> Headers:
         """OpenAI's headers of this limit, as of now."""
         last = self.recent.last()
-        remaining = self._remaining() + max(0, self.held)
+        remaining = self._remaining()
+        if self.held > 0:
+            remaining += self.held
         return self._names.headers(self.size, remaining, 0 if last is None else int(last - now))
 
     def standing(self, now: float, month_left: float) -> Standing:

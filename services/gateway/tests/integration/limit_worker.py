@@ -15,6 +15,7 @@ from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.adapters.counters import JetStreamCounters
 from cortex_gateway.domain.auth import build_key_ring
 from cortex_gateway.domain.errors import ApiError
+from cortex_gateway.domain.limits import Need
 from cortex_gateway.limiter import Limiter, LimiterRules
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
@@ -40,7 +41,7 @@ async def main(url: str, seconds: float, clients: int, document: KeyDocumentV1) 
         while time.monotonic() < until:
             began = time.monotonic()
             try:
-                permit = await limiter.admit(key, b"{}" + b" " * 38, stream=False, generates=True)
+                permit = await limiter.admit(key, Need(40), stream=False)
             except ApiError:
                 refused += 1
                 await asyncio.sleep(0.02)

@@ -17,6 +17,7 @@ from cortex_contracts.streams import LIMITS
 from cortex_gateway.adapters.counters import JetStreamCounters
 from cortex_gateway.domain.auth import ApiKey, build_key_ring
 from cortex_gateway.domain.errors import ApiError
+from cortex_gateway.domain.limits import Need
 from cortex_gateway.limiter import Limiter, LimiterRules, Permit
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
@@ -109,7 +110,7 @@ async def limiters(url: str, count: int) -> AsyncIterator[list[Limiter]]:
 
 async def ask(limiter: Limiter, key: ApiKey, *, stream: bool = False) -> Permit | ApiError:
     try:
-        return await limiter.admit(key, b"{}", stream=stream, generates=True)
+        return await limiter.admit(key, Need(2), stream=stream)
     except ApiError as error:
         return error
 

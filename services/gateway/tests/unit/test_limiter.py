@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain.auth import ApiKey, build_key_ring
 from cortex_gateway.domain.errors import ApiError
+from cortex_gateway.domain.limits import Need
 from cortex_gateway.limiter import Limiter, LimiterRules, Permit
 from cortex_gateway.ports import Reading
 from cortex_gateway.shares import IDLE_S
 from cortex_kit.errors import TransientError
 
 START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-BODY = b"x" * 40
+BODY_BYTES = 40
 
 
 @dataclass
@@ -119,9 +120,11 @@ def new_key(**fields: object) -> ApiKey:
     return build_key_ring({"k1": document})[bytes(32)]
 
 
-async def ask(limiter: Limiter, key: ApiKey, *, stream: bool = False, body: bytes = BODY) -> Permit | ApiError:
+async def ask(
+    limiter: Limiter, key: ApiKey, *, stream: bool = False, body_bytes: int = BODY_BYTES
+) -> Permit | ApiError:
     try:
-        return await limiter.admit(key, body, stream=stream, generates=True)
+        return await limiter.admit(key, Need(body_bytes), stream=stream)
     except ApiError as error:
         return error
 

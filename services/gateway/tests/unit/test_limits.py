@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex_gateway.domain import limits
+from cortex_gateway.domain.levelling.ask import read_ask
 from cortex_gateway.domain.limits import Limit, RecentUse, Standing
+from cortex_gateway.domain.requests import API_ROUTES
 
 
 @dataclass
@@ -169,18 +171,21 @@ def test_a_refusal_is_openai_s_and_says_when_to_come_back():
 
 
 @pytest.mark.parametrize(
-    ("body", "tokens"),
+    ("path", "members", "tokens"),
     [
-        (b"{}" + b" " * 38, 10 + 256),
-        (b'{"max_tokens": 7}' + b" " * 23, 10 + 7),
-        (b'{"max_completion_tokens": 7, "n": 3}' + b" " * 4, 10 + 21),
-        (b'{"max_tokens": -1}' + b" " * 22, 10 + 256),
-        (b'{"max_tokens": "x"}' + b" " * 21, 10 + 256),
+        ("/v1/chat/completions", b"", 256),
+        ("/v1/chat/completions", b'"max_tokens": 7', 7),
+        ("/v1/chat/completions", b'"max_completion_tokens": 7, "n": 3', 21),
+        ("/v1/responses", b'"max_output_tokens": 7', 7),
+        ("/v1/embeddings", b"", 0),
     ],
 )
-def test_a_request_reserves_its_prompt_and_what_it_asks_for(body, tokens):
-    assert limits.estimate_request(body, generates=True, default_completion=256) == tokens
-    assert limits.estimate_request(body, generates=False, default_completion=256) == 10
+def test_a_request_reserves_its_prompt_and_what_it_asks_for(path, members, tokens):
+    given = b'"messages": [{}], "input": "x"' + (b", " + members if members else b"")
+    body = (b'{"model": "m", ' + given + b"}").ljust(120)
+    need = read_ask(API_ROUTES[path], body, 0).need()
+    assert need.tokens(default_completion=256) == 30 + tokens
+    assert limits.Need(40, -1).tokens(default_completion=256) == 10 + 256
 
 
 def test_months_are_those_of_utc():

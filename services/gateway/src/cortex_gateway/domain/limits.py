@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-import msgspec
-
 from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain.errors import ApiError
 
@@ -110,28 +108,26 @@ def has_limits(document: KeyDocumentV1) -> bool:
     return any(limit is not None for limit in limits)
 
 
-class _Wishes(msgspec.Struct):
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
+MAX_CHOICES = 128
 
 
-_decode_wishes = msgspec.json.Decoder(_Wishes).decode
+@dataclass(slots=True)
+class Need:
+    """What a request may cost. `completion` is what it asks for at most, None when it leaves that open; a request that
+    generates nothing has no `choices`."""
 
+    body_bytes: int
+    completion: int | None = None
+    choices: int = 1
 
-def estimate_request(body: bytes, *, generates: bool, default_completion: int) -> int:
-    """Tokens that a request may use: four bytes of its body a token, and what it asks the engine for at most."""
-    prompt = max(1, len(body) // 4)
-    if not generates:
-        return prompt
-    try:
-        wishes = _decode_wishes(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return prompt + default_completion
-    asked = wishes.max_completion_tokens or wishes.max_output_tokens or wishes.max_tokens
-    completion = default_completion if asked is None or asked < 1 else asked
-    return prompt + completion * max(1, min(wishes.n or 1, 128))
+    def tokens(self, default_completion: int) -> int:
+        """Four bytes of its body a token, and what it asks the engine for."""
+        prompt = self.body_bytes // 4 or 1
+        if not self.choices:
+            return prompt
+        asked = self.completion
+        completion = default_completion if asked is None or asked < 1 else asked
+        return prompt + (completion if self.choices == 1 else completion * max(1, min(self.choices, MAX_CHOICES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +169,15 @@ class HeaderNames:
 
     def headers(self, size: int, remaining: int, reset_s: int) -> list[tuple[bytes, bytes]]:
         """The three headers; `reset_s` until nothing of the limit is used."""
-        remaining = min(max(remaining, 0), size)
-        reset = _RESETS[min(max(reset_s, 0), len(_RESETS) - 1)]
-        return [(self._limit, b"%d" % size), (self._remaining, b"%d" % remaining), (self._reset, reset)]
+        if not 0 <= remaining <= size:
+            remaining = 0 if remaining < 0 else size
+        if not 0 <= reset_s < len(_RESETS):
+            reset_s = 0 if reset_s < 0 else len(_RESETS) - 1
+        return [
+            (self._limit, b"%d" % size),
+            (self._remaining, b"%d" % remaining),
+            (self._reset, _RESETS[reset_s]),
+        ]
 
 
 _PER = {

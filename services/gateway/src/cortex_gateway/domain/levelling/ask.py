@@ -15,6 +15,7 @@ from cortex_gateway.domain.levelling.choices import Gathering
 from cortex_gateway.domain.levelling.logprobs import TextChoices
 from cortex_gateway.domain.levelling.names import CHAT_ID_TO_TEXT_ID, Renames, both_reasonings, model_rename, rename
 from cortex_gateway.domain.levelling.responses import ResponseEvents, complete_response
+from cortex_gateway.domain.limits import Need
 from cortex_gateway.domain.requests import (
     NULL,
     ApiRoute,
@@ -78,6 +79,14 @@ class Ask:
         self.detokenize: tokenizing.DetokenizeFields | None = None
         self.rendered: str | None = None
         """The chat to tokenise as text, when the engine had to render it first."""
+
+    def need(self) -> Need:
+        """What the request may cost."""
+        fields = self.fields
+        if self.api.task is not Task.GENERATE:
+            return Need(len(self.body), choices=0)
+        asked = fields.max_completion_tokens or fields.max_output_tokens or fields.max_tokens
+        return Need(len(self.body), asked, fields.n or 1)
 
 
 def read_ask(api: ApiRoute, body: bytes, cap: int) -> Ask:
