@@ -3,6 +3,8 @@
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from cortex_gateway.adapters.upstream_connection import UpstreamConnection
 from cortex_gateway.domain.routing import Endpoint
@@ -17,27 +19,25 @@ _Address = tuple[str, int, bool]
 class PooledResponse:
     """UpstreamResponse on a pooled connection."""
 
-    __slots__ = ("_address", "_client", "_connection", "_open")
+    __slots__ = ("_address", "_client", "_connection", "_head", "_open", "status")
 
     def __init__(self, client: "PooledUpstreamClient", address: _Address, connection: UpstreamConnection) -> None:
         self._client = client
         self._address = address
         self._connection = connection
         self._open = True
-
-    @property
-    def status(self) -> int:
-        return self._connection.status
+        self._head = connection.head
+        self.status = connection.head.status
 
     @property
     def headers(self) -> Headers:
-        return self._connection.headers
+        return self._head.headers
 
     def header(self, name: bytes) -> bytes | None:
-        return self._connection.header(name)
+        return self._head.index.get(name)
 
-    async def read(self) -> bytes:
-        return await self._connection.read()
+    def read(self) -> Coroutine[Any, Any, bytes]:
+        return self._connection.read()
 
     async def read_all(self, limit: int) -> bytes:
         connection = self._connection
@@ -104,8 +104,9 @@ class PooledUpstreamClient:
         self, address: _Address, connection: UpstreamConnection, head: bytes, request: UpstreamRequest
     ) -> PooledResponse:
         try:
-            connection.begin(head, request.body)
-            await connection.wait_head(request.first_byte_timeout_s, request.idle_timeout_s)
+            connection.begin(head, request.body, request.first_byte_timeout_s, request.idle_timeout_s)
+            while not connection.head_done:
+                await connection.wait()
         except BaseException:
             connection.close()
             raise

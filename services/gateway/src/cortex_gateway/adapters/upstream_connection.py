@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from cortex_gateway.ports import Failure, Headers, UpstreamError
+from cortex_gateway.ports import Failure, UpstreamError
 from cortex_gateway.timers import LazyTimer
 from cortex_gateway.wire.answers import AnswerHead, AnswerHeads
 from cortex_gateway.wire.chunks import ChunkDecoder
@@ -24,7 +24,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_buffered",
         "_chunks",
         "_decoder",
-        "_head",
         "_held",
         "_idle_timeout_s",
         "_informational",
@@ -40,6 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         "answered",
         "complete",
         "error",
+        "head",
         "head_done",
         "idle_since",
         "reusable",
@@ -57,7 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._head = _NO_HEAD
+        self.head = _NO_HEAD
         self._held: bytes = b""
         self._bodyless = False
         self._chunks.clear()
@@ -74,9 +74,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange
 
-    def begin(self, head: bytes, body: bytes) -> None:
-        """Send a request. The connection must be idle."""
+    def begin(self, head: bytes, body: bytes, timeout_s: float, idle_timeout_s: float) -> None:
+        """Send a request. The connection must be idle.
+
+        `timeout_s` holds until the first byte of the body, `idle_timeout_s` between any two reads after it.
+        """
         self._reset()
+        self._timeout_s = timeout_s
+        self._idle_timeout_s = idle_timeout_s
         self._bodyless = head.startswith(b"HEAD ")
         if self._transport is not None:
             if len(body) < HIGH_WATER:
@@ -85,23 +90,13 @@ class UpstreamConnection(asyncio.Protocol):
                 self._transport.write(head)
                 self._transport.write(body)
 
-    async def wait_head(self, timeout_s: float, idle_timeout_s: float) -> None:
-        """Wait for status and headers; raises UpstreamError.
-
-        `timeout_s` holds until the first byte of the body, `idle_timeout_s` between any two reads after it.
-        """
-        self._timeout_s = timeout_s
-        self._idle_timeout_s = idle_timeout_s
-        while not self.head_done:
-            await self._wait()
-
     async def read(self) -> bytes:
         """All body bytes that are there, waiting for some; b"" at the end; raises UpstreamError."""
         chunks = self._chunks
         while not chunks:
             if self.complete:
                 return b""
-            await self._wait()
+            await self.wait()
         if len(chunks) == 1:
             data = chunks.pop()
         else:
@@ -126,18 +121,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Everything was read, and the engine means to take another request."""
         return self.alive and self.complete and self.reusable and not self._chunks
 
-    @property
-    def status(self) -> int:
-        return self._head.status
-
-    @property
-    def headers(self) -> Headers:
-        """As the engine sent them, names in lower case."""
-        return self._head.headers
-
-    def header(self, name: bytes) -> bytes | None:
-        return self._head.index.get(name)
-
     def close(self) -> None:
         """Close at once; what waits fails."""
         self.alive = False
@@ -145,7 +128,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
+        """Wait for something to come; raises UpstreamError when nothing more will."""
         if self.error is not None:
             raise self.error
         self._waiter = self._loop.create_future()
@@ -231,7 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status < 200:
             self._pass_over(head, rest)
             return
-        self._head = head
+        self.head = head
         self._left = head.length
         if head.chunked and not self._bodyless:
             self._decoder = ChunkDecoder(extensions=True)
@@ -279,4 +263,4 @@ class UpstreamConnection(asyncio.Protocol):
     def _end(self, rest: bytes) -> None:
         """The answer is whole. An engine that sends more than that is not asked again on this connection."""
         self.complete = True
-        self.reusable = self._head.keep_alive and not rest and self.error is None
+        self.reusable = self.head.keep_alive and not rest and self.error is None

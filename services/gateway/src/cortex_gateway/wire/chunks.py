@@ -6,6 +6,7 @@ from cortex_gateway.wire.fields import BadMessageError, FieldLines
 
 MAX_LINE_BYTES = 256
 MAX_TRAILER_BYTES = 8 * 1024
+_LONGEST_SIZE = 8
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _SIZE_AND_EXTENSION = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*;[\t\x20-\x7e]*")
 
@@ -40,6 +41,8 @@ class ChunkDecoder:
         if self._held:
             data = self._held + data
             self._held = b""
+        if self._state == _HEAD and (whole := _whole_chunk(data)):
+            return whole
         parts: list[bytes] = []
         position = 0
         end = len(data)
@@ -106,3 +109,13 @@ class ChunkDecoder:
         if self._state == _HEAD and part[:1] not in b"0123456789abcdefABCDEF\r":
             raise BadMessageError("framing", "A chunk does not begin with its size.")
         self._held = part
+
+
+def _whole_chunk(data: bytes) -> bytes:
+    """The data of the one chunk that `data` is, which is how engines send their events; empty when it is anything else."""
+    found = data.find(b"\r\n", 1, _LONGEST_SIZE + 2)
+    if found < 0 or _SIZE.fullmatch(data, 0, found) is None:
+        return b""
+    start = found + 2
+    end = start + int(data[:found], 16)
+    return data[start:end] if end + 2 == len(data) and data.endswith(b"\r\n") else b""
