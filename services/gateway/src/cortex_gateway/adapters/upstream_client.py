@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Coroutine
+from types import CoroutineType
 from typing import Any
 
 from cortex_gateway.adapters.upstream_connection import UpstreamConnection
@@ -36,7 +36,7 @@ class PooledResponse:
     def header(self, name: bytes) -> bytes | None:
         return self._head.index.get(name)
 
-    def read(self) -> Coroutine[Any, Any, bytes]:
+    def read(self) -> "CoroutineType[Any, Any, bytes]":
         return self._connection.read()
 
     async def read_all(self, limit: int) -> bytes:
