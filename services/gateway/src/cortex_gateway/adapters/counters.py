@@ -69,10 +69,11 @@ class JetStreamCounters:
 
     async def read(self, subject: str, since: datetime) -> Reading | None:
         start = since.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        first = await self._get(subject, {"start_time": start, "next_by_subj": subject})
+        # The last comes first: the other way round, an addition between the two would pass for one of a time long ago.
         last = await self._get(subject, {"last_by_subj": subject})
         if last is None:
             return None
+        first = await self._get(subject, {"start_time": start, "next_by_subj": subject})
         if first is None:
             return Reading(before=last[0], value=last[0], first_at=since)
         value, increment, at = first
