@@ -508,7 +508,7 @@ def usage_without_stream(c: Clients) -> Outcome:
 
 
 def timeout(c: Clients) -> Outcome:
-    client = c.openai.with_options(timeout=httpx2.Timeout(5, read=0.05))
+    client = c.openai.with_options(timeout=httpx2.Timeout(5, read=0.002))
     return _refusal(
         lambda: client.chat.completions.create(
             model=c.model, messages=ASK, max_tokens=200, extra_body={"ignore_eos": True}
