@@ -202,3 +202,20 @@ def test_the_budget_lets_one_large_body_in_and_no_more():
 def test_a_line_is_read_the_same_the_second_time():
     fields = FieldLines()
     assert fields.read([b"A:b"]) == fields.read([b"A:b"]) == [(b"a", b"b")]
+
+
+def test_events_that_come_as_one_chunk_each_are_read_like_those_that_come_in_pieces():
+    decoder = ChunkDecoder(extensions=True)
+    assert [decoder.feed(b"5\r\nhello\r\n"), decoder.feed(b"0a\r\n0123\r\n6789\r\n")] == [b"hello", b"0123\r\n6789"]
+    assert (decoder.feed(b"3\r\nab"), decoder.feed(b"c\r\n"), decoder.feed(b"1\r\nd\r\n")) == (b"ab", b"c", b"d")
+    assert not decoder.done
+    assert decoder.feed(b"0\r\n\r\nrest") == b""
+    assert (decoder.done, decoder.rest) == (True, b"rest")
+
+
+@pytest.mark.parametrize(
+    "data", [b"5\r\nhello!\r\n", b"5\r\nhell\r\n0\r\n\r\n", b"1_0\r\n0123456789\r\n", b"+2\r\nab\r\n"]
+)
+def test_one_chunk_that_is_not_as_it_says_is_refused(data):
+    with pytest.raises(BadMessageError):
+        ChunkDecoder(extensions=True).feed(data)
