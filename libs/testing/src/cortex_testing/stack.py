@@ -46,7 +46,10 @@ def eventually(condition: Callable[[], Any], timeout: float = 60.0, interval: fl
 
 
 def _runs(process: psutil.Process, program: str) -> bool:
-    return any(program in Path(word).name for word in process.cmdline()[:4])
+    try:
+        return any(program in Path(word).name for word in process.cmdline()[:4])
+    except psutil.NoSuchProcess:
+        return False  # it ended since the processes were listed
 
 
 class Stack:
