@@ -55,7 +55,7 @@ class EstimateBody(BaseModel):
         description="`database`: everything but sessions; secrets stay sealed. `models`: in the form that an import takes. "
         "`settings`: of this registry, without secrets. `model_files`: weights below the models folder.",
     )
-    usage: bool = Field(default=True, description="Whether usage records are part of the database's dump.")
+    usage: bool = Field(strict=True, default=True, description="Whether usage records are part of the database's dump.")
 
     def options(self) -> ExportOptions:
         """Each part once, in its own order."""
@@ -77,10 +77,14 @@ class RestoreBody(BaseModel):
     confirm: str = Field(
         max_length=100, description="The name of the backup once more.", examples=["nightly-2026-11-22"]
     )
-    backup_first: bool = Field(default=True, description="Back the present database up before it is replaced.")
-    start: bool = Field(default=False, description="Models keep the desired state of the backup; else all are stopped.")
+    backup_first: bool = Field(
+        strict=True, default=True, description="Back the present database up before it is replaced."
+    )
+    start: bool = Field(
+        strict=True, default=False, description="Models keep the desired state of the backup; else all are stopped."
+    )
     other_secret_key: bool = Field(
-        default=False, description="Accept that secrets sealed with a key that is not known here are lost."
+        strict=True, default=False, description="Accept that secrets sealed with a key that is not known here are lost."
     )
 
     def options(self) -> RestoreOptions:
@@ -291,7 +295,7 @@ class ModelManifestAnswer(BaseModel):
     created_at: datetime
     model_files: bool = Field(description="Whether the weights are in the backup, too.")
     models: list[str]
-    file: PortableFile | None
+    file: PortableFile | None = None
 
     @classmethod
     def of(cls, backed: BackedUpModels) -> "ModelManifestAnswer":
