@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from cryptography.fernet import Fernet
+from nats.js.errors import NoKeysError
 
 from cortex_registry.adapters.dump import PostgresDumps, PostgresSnapshot
 from cortex_registry.adapters.export_folder import ExportRoot, Staging
@@ -147,10 +148,8 @@ async def _gone(bucket: Any, key: str) -> bool:
 async def _keys(bucket: Any) -> list[str]:
     try:
         return list(await bucket.keys())
-    except Exception as error:  # nats-py raises NoKeysError for an empty bucket
-        if type(error).__name__ == "NoKeysError":
-            return []
-        raise
+    except NoKeysError:
+        return []
 
 
 async def test_models_come_back_stopped_unless_asked_otherwise(
