@@ -43,6 +43,27 @@ def test_plain_chunks_are_the_very_same_object():
     assert leveller.events == 3
 
 
+@pytest.mark.parametrize("split", [1, 7, 10_000])
+def test_what_was_sent_is_counted_without_the_events_that_only_name_the_role(split):
+    """llama.cpp names no role when its first token is a part of a character: all its events are tokens then."""
+
+    def sent(stream: bytes, **plan) -> int:
+        leveller = StreamLeveller(StreamPlan(wants_usage=False, **plan))
+        for start in range(0, len(stream), split):
+            leveller.feed(stream[start : start + split])
+        return leveller.sent_tokens
+
+    second = ROLE.replace(b'"index":0', b'"index":1')
+    quoted = event(choices=[{"index": 0, "delta": {"content": 'say "role":'}}])
+    assert sent(ROLE + TEXT + TEXT) == 2
+    assert sent(TEXT + TEXT) == 2
+    assert sent(quoted + TEXT) == 2
+    assert sent(ROLE) == 0
+    assert sent(ROLE + TEXT + second + TEXT, choices_per_prompt=2) == 2
+    assert sent(ROLE + TEXT + TEXT, choices_per_prompt=2) == 2
+    assert sent(TEXT + TEXT, chat=False) == 2
+
+
 @pytest.mark.parametrize("wants", [True, False])
 def test_the_usage_chunk_is_shown_only_to_who_asked(wants):
     leveller = StreamLeveller(StreamPlan(wants_usage=wants))

@@ -127,12 +127,14 @@ class StreamLeveller:
 
     __slots__ = (
         "_completions",
+        "_named",
         "_plain",
         "_plan",
         "_prompts",
         "_renames",
         "_splitter",
         "_template",
+        "_unnamed",
         "done",
         "error",
         "events",
@@ -147,6 +149,8 @@ class StreamLeveller:
         self._template: _Object | None = None
         self._prompts: dict[int, Tokens] = {}
         self._completions = 0
+        self._named = 0
+        self._unnamed = plan.choices_per_prompt if plan.chat else 0
         self.done = False
         self.error: ApiError | None = None
         self.usage: Tokens | None = None
@@ -154,12 +158,15 @@ class StreamLeveller:
 
     @property
     def sent_tokens(self) -> int:
-        """Engines send one token per event; each choice of a chat begins with one event that only names the role."""
-        return max(0, self.events - (self._plan.choices_per_prompt if self._plan.chat else 0))
+        """Engines send one token per event; a choice of a chat may begin with an event that only names the role (that of
+        llama.cpp does not when its first token is a part of a character)."""
+        return self.events - self._named
 
     def feed(self, chunk: bytes) -> bytes:
         if self._plain and not self._splitter.carry and (events := _plain_events(chunk)):
             self.events += events
+            if self._unnamed:
+                self._look_for_role(chunk)
             return rename(chunk, self._renames) if self._renames else chunk
         return both_reasonings(rename(self._level(self._splitter.split(chunk)), self._renames))
 
@@ -200,8 +207,16 @@ class StreamLeveller:
             return None
         if head.choices:
             self.events += 1
+            if self._unnamed:
+                self._look_for_role(payload)
             event, payload = self._edit(event, payload)
         return event if head.usage is None else self._on_usage(event, payload, head.usage, head.choices or [])
+
+    def _look_for_role(self, data: bytes) -> None:
+        """A lone choice is named in its first event or not at all; several begin when they like."""
+        named = min(self._unnamed, data.count(b'"role"'))
+        self._named += named
+        self._unnamed = 0 if self._plan.choices_per_prompt == 1 else self._unnamed - named
 
     def _edit(self, event: bytes, payload: bytes) -> tuple[bytes, bytes]:
         """The event and its data as rewritten, and handed to the gathering if there is one."""
