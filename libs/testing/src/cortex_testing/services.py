@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from cortex_testing.servers import free_port
 
@@ -37,6 +38,15 @@ class ServiceProcess:
     def url(self) -> str:
         """Base URL on loopback."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The running process, to look at; None while there is none."""
+        process = self._process
+        try:
+            return None if process is None or process.poll() is not None else psutil.Process(process.pid)
+        except psutil.NoSuchProcess:
+            return None
 
     def run(self, *arguments: str, timeout_s: float = READY_S) -> None:
         """Run a command of the service to its end; raises CalledProcessError."""
