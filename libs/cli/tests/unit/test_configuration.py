@@ -11,7 +11,7 @@ from cortex_cli.stack.secrets import Secrets
 from cortex_contracts.subjects import EVENT_SUBJECTS
 
 SECRETS = Secrets(*("abcdefgh" * 4 + str(n) for n in range(5)))
-PORTS: dict[str, int] = dict(zip((*services.SERVICES, "nats", "postgres"), range(21000, 21007), strict=True))
+PORTS: dict[str, int] = dict(zip((*services.SERVICES, "nats", "postgres"), range(21000, 21008), strict=True))
 
 
 def test_nats_listens_on_loopback_syncs_always_and_knows_two_users() -> None:
@@ -41,9 +41,9 @@ def test_services_get_their_wiring_over_what_the_shell_says() -> None:
     assert env["CORTEX_GATEWAY_SPOOL_DIR"] == "/home/x/spool"
     assert env["CORTEX_ORCHESTRATOR_STATE_DIR"] == "/home/x/engines"
     assert env["CORTEX_INSPECTOR_PORT"] == str(PORTS[services.INSPECTOR])
-    assert {env[f"CORTEX_{name}_HOST"] for name in ("GATEWAY", "REGISTRY", "ORCHESTRATOR", "HEALTH", "INSPECTOR")} == {
-        "127.0.0.1"
-    }
+    assert {
+        env[f"CORTEX_{name}_HOST"] for name in ("GATEWAY", "REGISTRY", "ORCHESTRATOR", "HEALTH", "INSPECTOR", "CONSOLE")
+    } == {"127.0.0.1"}
     assert services.program(services.INSPECTOR)[1:] == ("-m", "cortex_gguf_inspector")
 
 

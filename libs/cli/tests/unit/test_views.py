@@ -51,7 +51,7 @@ def test_an_absent_registry_is_no_change_of_models() -> None:
     assert changes(before, Snapshot(before.processes, None, None, None)) == []
 
 
-READY = Ready("http://g", "http://r", "nats://u:pw@h", "admin", "sk-1", "demo", "nats://o:pw@h", "/m", 1)
+READY = Ready("http://g", "http://r", "http://c", "nats://u:pw@h", "admin", "sk-1", "demo", "nats://o:pw@h", "/m", 1)
 
 
 def test_the_summary_can_be_pasted() -> None:

@@ -15,10 +15,10 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import uvicorn
 
 from cortex_kit.logging import configure_logging, get_logger
-from cortex_kit.settings import ServiceSettings
+from cortex_kit.settings import ProcessSettings
 
 log = get_logger()
-SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 
 RECANCEL_S = 3.0
 
@@ -140,7 +140,7 @@ async def _serve(
 
 
 def _http_server(
-    service: Service, settings: ServiceSettings, listener: socket.socket
+    service: Service, settings: ProcessSettings, listener: socket.socket
 ) -> tuple[Callable[[], Awaitable[None]], Callable[[], None]]:
     """How to serve, and how to stop."""
     if callable(service.http):
@@ -150,7 +150,7 @@ def _http_server(
     return lambda: own.serve(listener), own.stop
 
 
-def _uvicorn_config(service: Service, settings: ServiceSettings) -> uvicorn.Config:
+def _uvicorn_config(service: Service, settings: ProcessSettings) -> uvicorn.Config:
     options: dict[str, Any] = {
         "lifespan": "off",
         "access_log": False,
@@ -158,6 +158,8 @@ def _uvicorn_config(service: Service, settings: ServiceSettings) -> uvicorn.Conf
         "server_header": False,
         "http": "httptools",
         "ws": "none",
+        # uvicorn would believe X-Forwarded-For from every process of this host; `cortex_kit.proxies` asks the settings.
+        "proxy_headers": False,
         "timeout_graceful_shutdown": max(1, int(settings.shutdown_timeout_s)),
     }
     return uvicorn.Config(service.http, **(options | dict(service.uvicorn_options)))

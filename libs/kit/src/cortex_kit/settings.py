@@ -29,20 +29,15 @@ OldKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), Af
 """Keys of before, comma-separated in the environment."""
 
 
-class ServiceSettings(BaseSettings):
-    """Values that every service reads; a subclass adds its own under `CORTEX_<SERVICE>_`.
+class ProcessSettings(BaseSettings):
+    """Values of every process with an HTTP port; a subclass adds its own under `CORTEX_<SERVICE>_`.
 
-    `class Settings(ServiceSettings, service="gateway")` sets the prefix. Shared values have no service name:
-    CORTEX_NATS_URL, CORTEX_SECRET_KEY, CORTEX_SECRET_KEYS_OLD, CORTEX_MODELS_DIR, CORTEX_LOG_LEVEL, CORTEX_LOG_FORMAT.
+    `class Settings(ProcessSettings, service="console")` sets the prefix. Shared values have no service name:
+    CORTEX_LOG_LEVEL, CORTEX_LOG_FORMAT.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
 
-    nats_url: SecretStr = Field(validation_alias=_shared("NATS_URL"))
-    secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias=_shared("SECRET_KEY"))
-    secret_keys_old: OldKeys = Field(default=(), validation_alias=_shared("SECRET_KEYS_OLD"))
-    """Keys of before, comma-separated: they open what they have sealed, and seal nothing (docs: secrets)."""
-    models_dir: Path | None = Field(default=None, validation_alias=_shared("MODELS_DIR"))
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", validation_alias=_shared("LOG_LEVEL")
     )
@@ -59,5 +54,18 @@ class ServiceSettings(BaseSettings):
     def __init_subclass__(cls, *, service: str | None = None, **kwargs: Any) -> None:
         if service is not None:
             prefix = f"CORTEX_{service.upper().replace('-', '_')}_"
-            cls.model_config = SettingsConfigDict(**ServiceSettings.model_config | {"env_prefix": prefix})
+            cls.model_config = SettingsConfigDict(**ProcessSettings.model_config | {"env_prefix": prefix})
         super().__init_subclass__(**kwargs)
+
+
+class ServiceSettings(ProcessSettings):
+    """Values that every service on the bus reads, further shared ones among them.
+
+    CORTEX_NATS_URL, CORTEX_SECRET_KEY, CORTEX_SECRET_KEYS_OLD, CORTEX_MODELS_DIR.
+    """
+
+    nats_url: SecretStr = Field(validation_alias=_shared("NATS_URL"))
+    secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias=_shared("SECRET_KEY"))
+    secret_keys_old: OldKeys = Field(default=(), validation_alias=_shared("SECRET_KEYS_OLD"))
+    """Keys of before, comma-separated: they open what they have sealed, and seal nothing (docs: secrets)."""
+    models_dir: Path | None = Field(default=None, validation_alias=_shared("MODELS_DIR"))

@@ -26,6 +26,7 @@ PROGRAMS = {
     "health": "cortex_health",
     "gateway": "cortex_gateway",
     "gguf-inspector": "cortex_gguf_inspector",
+    "console": "cortex_console",
     "nats": "nats-server",
     "postgres": "postgres",
 }
@@ -62,6 +63,7 @@ class Stack:
             "CORTEX_PROFILE": "local",
             "CORTEX_GATEWAY_PORT": str(free_port()),
             "CORTEX_REGISTRY_PORT": str(free_port()),
+            "CORTEX_CONSOLE_PORT": str(free_port()),
         }
         self.log = home.parent / f"{home.name}.log"
         self.ready: dict[str, Any] = {}

@@ -10,12 +10,12 @@ from cortex_contracts.streams import DEAD_LETTERS, REGISTRY_EVENTS, REGISTRY_USA
 from cortex_kit.broker import new_broker, run_broker
 from cortex_kit.bus import Bus
 from cortex_kit.dead_letters import attach_dead_letters
+from cortex_kit.proxies import ForwardedFor
 from cortex_kit.runner import Service
 from cortex_registry.adapters.nats import Provisioner
 from cortex_registry.adapters.postgres import Database
 from cortex_registry.entrypoints.guards import RootToken
 from cortex_registry.entrypoints.http import create_app
-from cortex_registry.entrypoints.proxies import ForwardedFor
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.settings import Settings
 from cortex_registry.wiring.core import Core, Part, Task, new_views

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pydantic import IPvAnyNetwork, TypeAdapter
 
 from cortex_kit.errors import DomainError
+from cortex_kit.proxies import ForwardedFor
 from cortex_registry.adapters.identity_passwords import ArgonPasswords, HashCost
 from cortex_registry.domain.identity import ROOT, CredentialKind, Identity, Role
 from cortex_registry.domain.passwords import one_time_password, weakness
 from cortex_registry.domain.sessions import Lifetimes, Session, session_is_live
 from cortex_registry.domain.throttle import Attempts, ThrottlePolicy, address_subject, attempted, blocked_for
 from cortex_registry.domain.users import User, check_still_governed, name_key, normal_username
-from cortex_registry.entrypoints.proxies import ForwardedFor
 from cortex_registry.errors import UnavailableError
 from cortex_registry.handlers.identity_credentials import Credentials
 

@@ -15,7 +15,8 @@ from cortex_cli.stack.supervisor import Supervisor, unwrap
 
 GATEWAY_PORT = "CORTEX_GATEWAY_PORT"
 REGISTRY_PORT = "CORTEX_REGISTRY_PORT"
-_DEFAULTS = {GATEWAY_PORT: 8080, REGISTRY_PORT: 8081}
+CONSOLE_PORT = "CORTEX_CONSOLE_PORT"
+_DEFAULTS = {GATEWAY_PORT: 8080, REGISTRY_PORT: 8081, CONSOLE_PORT: 8082}
 _INTERNAL = ("nats", "postgres", services.ORCHESTRATOR, services.HEALTH, services.INSPECTOR)
 
 _READY_S = 120.0
@@ -29,18 +30,19 @@ def choose_ports(home: Home, environ: Mapping[str, str]) -> dict[str, int]:
     """A port for every process; remembers them.
 
     Raises:
-        CliError: one of the two public ports is no port or is taken.
+        CliError: one of the public ports is no port or is taken.
     """
     public = {variable: ports.public_port(environ, variable, default) for variable, default in _DEFAULTS.items()}
     ports.require_free(public)
     chosen = ports.assign(_INTERNAL, ports.recall(home.ports), reserved=public.values())
     chosen |= {services.GATEWAY: public[GATEWAY_PORT], services.REGISTRY: public[REGISTRY_PORT]}
+    chosen[services.CONSOLE] = public[CONSOLE_PORT]
     ports.remember(home.ports, chosen)
     return chosen
 
 
 class EmbeddedStack:
-    """NATS, Postgres (unless the caller named a server) and the five services. Made by `embedded_stack()`."""
+    """NATS, Postgres (unless the caller named a server) and the six services. Made by `embedded_stack()`."""
 
     def __init__(self, home: Home, watch: Supervisor, environ: Mapping[str, str], report: Report) -> None:
         self._home = home
@@ -72,6 +74,11 @@ class EmbeddedStack:
     def registry_url(self) -> str:
         """Address of the admin API."""
         return f"http://{ports.LOOPBACK}:{self.ports[services.REGISTRY]}"
+
+    @property
+    def console_url(self) -> str:
+        """Address of the console."""
+        return f"http://{ports.LOOPBACK}:{self.ports[services.CONSOLE]}"
 
     @property
     def nats_url(self) -> str:

@@ -1,4 +1,4 @@
-"""Ports: two that users know, the others free ones that are kept from run to run."""
+"""Ports: three that users know, the others free ones that are kept from run to run."""
 
 import json
 import random

@@ -13,6 +13,7 @@ class Ready:
 
     gateway_url: str
     registry_url: str
+    console_url: str
     nats_url: str = field(repr=False)
     admin_token: str = field(repr=False)
     api_key: str = field(repr=False)

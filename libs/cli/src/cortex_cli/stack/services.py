@@ -1,4 +1,4 @@
-"""The five services as processes: what each one is told by environment."""
+"""The six services as processes: what each one is told by environment."""
 
 import signal
 import sys
@@ -16,12 +16,22 @@ REGISTRY = "registry"
 ORCHESTRATOR = "orchestrator"
 HEALTH = "health"
 INSPECTOR = "gguf-inspector"
-SERVICES = (REGISTRY, ORCHESTRATOR, GATEWAY, HEALTH, INSPECTOR)
+CONSOLE = "console"
+SERVICES = (REGISTRY, ORCHESTRATOR, GATEWAY, HEALTH, INSPECTOR, CONSOLE)
 """In start order: the longest way to the first answer begins first."""
 
 NODE = "local"
 SHUTDOWN_S = 10
 
+_SECRETS = frozenset(
+    {
+        "CORTEX_NATS_URL",
+        "CORTEX_SECRET_KEY",
+        "CORTEX_SECRET_KEYS_OLD",
+        "CORTEX_REGISTRY_DATABASE_URL",
+        "CORTEX_REGISTRY_ADMIN_TOKEN",
+    }
+)
 _MODULES = {name: f"cortex_{name.replace('-', '_')}" for name in SERVICES}
 _PREFIXES = {name: f"CORTEX_{name.upper().replace('-', '_')}" for name in SERVICES} | {INSPECTOR: "CORTEX_INSPECTOR"}
 
@@ -52,6 +62,10 @@ def environment(wiring: Wiring, inherited: Mapping[str, str]) -> dict[str, str]:
         "CORTEX_ORCHESTRATOR_STATE_DIR": str(wiring.home.engines),
         "CORTEX_ORCHESTRATOR_RUNTIME": inherited.get("CORTEX_ORCHESTRATOR_RUNTIME", "process"),
         "CORTEX_ORCHESTRATOR_NODE": NODE,
+        # The console asks in the name of people whose addresses it knows.
+        "CORTEX_REGISTRY_TRUSTED_PROXIES": inherited.get("CORTEX_REGISTRY_TRUSTED_PROXIES", f"{LOOPBACK}/32"),
+        "CORTEX_CONSOLE_REGISTRY_URL": f"http://{LOOPBACK}:{wiring.ports[REGISTRY]}",
+        "CORTEX_CONSOLE_GATEWAY_URL": f"http://{LOOPBACK}:{wiring.ports[GATEWAY]}",
         "PYTHONUNBUFFERED": "1",
     }
     for name in SERVICES:
@@ -67,11 +81,16 @@ def service(name: str, wiring: Wiring, env: Mapping[str, str]) -> ProcessSpec:
     return ProcessSpec(
         name=name,
         argv=program(name),
-        env=env,
+        env=_without_secrets(env) if name == CONSOLE else env,
         log=wiring.home.log(name),
         ready=http_ready(wiring.ports[name]),
         stop_signals=((signal.SIGTERM, SHUTDOWN_S + 8.0),),
     )
+
+
+def _without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """The console acts with the sessions of people; it needs, and gets, no secret of the installation."""
+    return {name: value for name, value in env.items() if name not in _SECRETS}
 
 
 def program(name: str, *arguments: str) -> tuple[str, ...]:

@@ -109,6 +109,7 @@ async def _introduce(home: Home, stack: EmbeddedStack, api: AdminApi, view: View
     return Ready(
         gateway_url=stack.gateway_url,
         registry_url=stack.registry_url,
+        console_url=stack.console_url,
         nats_url=stack.nats_url,
         admin_token=stack.secrets.admin_token,
         api_key=key,

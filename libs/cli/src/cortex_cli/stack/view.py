@@ -48,6 +48,7 @@ def summary(ready: Ready) -> str:
     """Addresses, key and how to call it, to be pasted as it is."""
     lines = [
         "",
+        f"  console      {ready.console_url}",
         f"  OpenAI API   {ready.gateway_url}/v1",
         f"  admin API    {ready.registry_url}/admin   (token in ready.json)",
         f"  models       {ready.models_dir}",

@@ -1,0 +1,1 @@
+"""The admin API, its stream of events, the gateway."""

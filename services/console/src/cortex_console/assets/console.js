@@ -1,0 +1,37 @@
+// Runs on every page, before it is drawn.
+(() => {
+  const read = () => (document.cookie.match(/(?:^|; )cortex_theme=(light|dark)/) || [])[1];
+  window.cortexRememberTheme = (theme) => {
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `cortex_theme=${theme}; Path=/; Max-Age=31536000; SameSite=Strict${secure}`;
+  };
+  let theme = read();
+  if (!theme) {
+    theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    window.cortexRememberTheme(theme);
+  }
+  document.documentElement.classList.toggle("dark", theme === "dark");
+  document.addEventListener("DOMContentLoaded", () => {
+    const main = document.querySelector("main");
+    if (main && !main.id) {
+      main.id = "main";
+      main.tabIndex = -1;
+    }
+    const submit = document.querySelector("form[data-once]");
+    submit?.addEventListener("submit", () => {
+      const button = submit.querySelector("button[type=submit]");
+      if (button) button.disabled = true;
+    });
+    document.querySelector("[data-theme-toggle]")?.addEventListener("click", () => {
+      const dark = document.documentElement.classList.toggle("dark");
+      window.cortexRememberTheme(dark ? "dark" : "light");
+    });
+  });
+  window.cortexSkip = () => {
+    const main = document.querySelector("main");
+    if (main) {
+      main.tabIndex = -1;
+      main.focus();
+    }
+  };
+})();

@@ -1,0 +1,1 @@
+"""Parts that pages are made of. A page uses these before it uses NiceGUI's own."""

@@ -1,0 +1,61 @@
+"""Charts whose colours follow the theme while it changes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from cortex_console import theme
+from cortex_console.components.page import PageContext
+from cortex_console.components.text import Text, box, labelled
+
+Options = dict[str, Any]
+
+
+class Chart:
+    """An ECharts chart. `build` makes its options for a theme, and is called again when the theme changes."""
+
+    def __init__(
+        self, context: PageContext, label: str, build: Callable[[bool], Options], *, height: int = 220
+    ) -> None:
+        self._context = context
+        self._build = build
+        with labelled(box("c-chart").props('role="img"'), label):
+            self.element = ui.echart(self._options()).style(f"height:{height}px")
+        context.theme.on_change(self.update)
+
+    def update(self) -> None:
+        """Draw anew."""
+        self.element.options.clear()
+        self.element.options.update(self._options())
+        self.element.update()
+
+    def _options(self) -> Options:
+        dark = self._context.theme.dark
+        own = self._build(dark)
+        axis = theme.chart_axis(dark)
+        for name in ("xAxis", "yAxis"):
+            if isinstance(own.get(name), dict):
+                own[name] = axis | own[name]
+        return theme.chart_options(dark) | own
+
+
+def line_chart(context: PageContext, title: str, unit: str, series: Callable[[], dict[str, list[list[Any]]]]) -> Chart:
+    """Lines over time. `series` gives, for each name, pairs of an ISO time and a value; null is a gap."""
+
+    def build(dark: bool) -> Options:
+        lines = [
+            {
+                "name": name,
+                "type": "line",
+                "showSymbol": False,
+                "connectNulls": False,
+                "lineStyle": {"width": 2},
+                "data": data,
+            }
+            for name, data in series().items()
+        ]
+        return {"xAxis": {"type": "time"}, "yAxis": {"type": "value", "name": unit}, "series": lines}
+
+    Text("h3", title, "c-h3")
+    return Chart(context, f"{title} in {unit}", build)

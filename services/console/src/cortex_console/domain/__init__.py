@@ -1,0 +1,1 @@
+"""Pure decisions of the console: what is shown, in which words, to whom."""

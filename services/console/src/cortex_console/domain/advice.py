@@ -1,0 +1,28 @@
+"""What to do next about an error, by its code."""
+
+_STEPS = {
+    "registry_unavailable": "Wait a moment; the page goes on by itself.",
+    "database_unavailable": "The database is away. Wait a moment, then try again.",
+    "inspector_unavailable": "The service that reads model files is away. Try again in a moment.",
+    "orchestrator_unavailable": "No orchestrator answers. See System.",
+    "health_unavailable": "The health service is away. Try again in a moment.",
+    "forbidden": "Ask an administrator for it.",
+    "csrf_failed": "Reload the page and try again.",
+    "conflict": "Somebody else changed it. Reload and try again.",
+    "precondition_failed": "Somebody else changed it meanwhile. Reload, then change it again.",
+    "name_taken": "Choose another name.",
+    "model_not_found": "It was deleted, perhaps by somebody else.",
+    "model_archived": "Bring it back from the archive first.",
+    "too_many_attempts": "Wait, then try again.",
+    "gateway_unavailable": "See System for the state of the services.",
+}
+
+
+def next_step(code: str, status: int) -> str:
+    """A sentence for whoever sees the error."""
+    known = _STEPS.get(code)
+    if known is not None:
+        return known
+    if status == 0 or status >= 500:
+        return "Try again in a moment."
+    return "Correct it and try again." if status == 422 else "Reload the page if this is unexpected."

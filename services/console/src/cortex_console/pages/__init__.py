@@ -1,0 +1,1 @@
+"""One module a page. Each names its pages; `catalogue.py` puts them in order."""
