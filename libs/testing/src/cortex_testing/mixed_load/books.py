@@ -54,9 +54,9 @@ def compare(ledger: Ledger, rows_of: Rows) -> Comparison:
     """Every kind's records with what its clients saw.
 
     - Answered and refused: status, outcome and both counts of tokens are the same, one by one (as multisets).
-    - Ended by an error event: as many completion tokens as events with choices arrived, less the one that names the role; the
-      prompt is in the records alone.
+    - Ended by an error event: as many completion tokens as events with choices arrived, less one that only names the role.
     - Hung up: one record each; between what the client read and what it asked for.
+    - Prompts of the last two are counted by an engine afterwards, or estimated when there is none: how many are exact is noted.
     - Refused before they are looked at, or with a key that nobody has: no tokens.
     """
     comparison = Comparison()
@@ -64,6 +64,7 @@ def compare(ledger: Ledger, rows_of: Rows) -> Comparison:
         seen, rows = ledger.of(kind), rows_of(kind)
         sums = comparison.sums.setdefault(kind, Sums())
         sums.add(seen, rows)
+        _note_prompts(kind, seen, rows, comparison)
         if described.exact:
             comparison.differences += _one_by_one(kind, seen, rows)
         elif kind.startswith("hang-up"):
@@ -95,6 +96,14 @@ def _one_by_one(kind: str, seen: list[Seen], rows: list[dict[str, Any]]) -> list
 def _line(one: Seen) -> Line:
     outcome = "completed" if one.end is End.ANSWERED else "upstream_error" if one.status >= 500 else "rejected"
     return one.status, outcome, one.prompt, one.completion
+
+
+def _note_prompts(kind: str, seen: list[Seen], rows: list[dict[str, Any]], comparison: Comparison) -> None:
+    known = Counter(one.prompt for one in seen if one.end in (End.BROKEN, End.HUNG_UP))
+    recorded = Counter(row["prompt_tokens"] for row in rows if row["estimated"])
+    if recorded:
+        exact = (known & recorded).total()
+        comparison.notes.append(f"{kind}: {exact} of {recorded.total()} prompts of answers that broke off are exact")
 
 
 def _hang_ups(kind: str, seen: list[Seen], rows: list[dict[str, Any]], comparison: Comparison) -> None:

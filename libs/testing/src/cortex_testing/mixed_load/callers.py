@@ -52,7 +52,7 @@ class Callers:
     embedder: str
     seed: int
     prompt_tokens: dict[str, int] = field(default_factory=dict[str, int])
-    """What each of CHATS costs, asked once in peace."""
+    """What each of CHATS and TEXTS costs, asked once in peace."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)

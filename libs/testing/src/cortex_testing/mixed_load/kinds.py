@@ -101,36 +101,35 @@ async def _stream(callers: Callers, caller: Caller, choices: int, *, usage: bool
         return await read(stream), callers.prompt_tokens[text], length
 
 
-def _of_stream(caller: Caller, streamed: Streamed, choices: int, first_events: int) -> Seen | None:
+def _of_stream(caller: Caller, streamed: Streamed, choices: int, prompt: int) -> Seen | None:
     """What broke; None for a stream that is whole."""
     if streamed.broken:
-        tokens = max(0, streamed.events - first_events)
-        return Seen(caller.kind, End.BROKEN, 200, 0, tokens, streamed.broken)
+        return Seen(caller.kind, End.BROKEN, 200, prompt, streamed.tokens, streamed.broken)
     if sorted(streamed.finished) != list(range(choices)):
         raise LooksWholeError(f"{caller.kind}: ended without an error, finished {streamed.finished}")
     return None
 
 
 async def stream_usage(callers: Callers, caller: Caller) -> Seen:
-    streamed, _, _ = await _stream(callers, caller, 1, usage=True)
-    return _of_stream(caller, streamed, 1, 1) or _told(caller, streamed.usage)
+    streamed, prompt, _ = await _stream(callers, caller, 1, usage=True)
+    return _of_stream(caller, streamed, 1, prompt) or _told(caller, streamed.usage)
 
 
 async def stream_twice(callers: Callers, caller: Caller) -> Seen:
-    streamed, _, _ = await _stream(callers, caller, 2, usage=True)
-    return _of_stream(caller, streamed, 2, 2) or _told(caller, streamed.usage)
+    streamed, prompt, _ = await _stream(callers, caller, 2, usage=True)
+    return _of_stream(caller, streamed, 2, prompt) or _told(caller, streamed.usage)
 
 
 async def stream_silent(callers: Callers, caller: Caller) -> Seen:
     """Usage is not asked for: the client knows what its prompt costs, and how many tokens it has asked for."""
     streamed, prompt, length = await _stream(callers, caller, 1, usage=False)
-    broken = _of_stream(caller, streamed, 1, 1)
+    broken = _of_stream(caller, streamed, 1, prompt)
     if broken is None and (streamed.usage is not None or streamed.finished != {0: "length"}):
         raise LooksWholeError(f"{caller.kind}: usage {streamed.usage}, finished {streamed.finished}")
     return broken or Seen(caller.kind, End.ANSWERED, 200, prompt, length)
 
 
-async def text(callers: Callers, caller: Caller) -> Seen:
+async def complete(callers: Callers, caller: Caller) -> Seen:
     answer = await caller.openai.completions.create(
         model=callers.model(),
         prompt=callers.random.choice(TEXTS),
@@ -140,7 +139,7 @@ async def text(callers: Callers, caller: Caller) -> Seen:
     return _told(caller, answer.usage)
 
 
-async def texts(callers: Callers, caller: Caller) -> Seen:
+async def complete_list(callers: Callers, caller: Caller) -> Seen:
     """A list of prompts in one request."""
     answer = await caller.openai.completions.create(
         model=callers.model(), prompt=list(TEXTS[:2]), max_tokens=_length(callers), extra_body=ON
@@ -150,10 +149,11 @@ async def texts(callers: Callers, caller: Caller) -> Seen:
     return _told(caller, answer.usage)
 
 
-async def text_stream(callers: Callers, caller: Caller) -> Seen:
+async def complete_stream(callers: Callers, caller: Caller) -> Seen:
+    text = callers.random.choice(TEXTS)
     stream = await caller.openai.completions.create(
         model=callers.model(),
-        prompt=callers.random.choice(TEXTS),
+        prompt=text,
         max_tokens=_length(callers),
         stream=True,
         stream_options={"include_usage": True},
@@ -161,7 +161,7 @@ async def text_stream(callers: Callers, caller: Caller) -> Seen:
     )
     async with stream:
         streamed = await read(stream)
-    return _of_stream(caller, streamed, 1, 0) or _told(caller, streamed.usage)
+    return _of_stream(caller, streamed, 1, callers.prompt_tokens[text]) or _told(caller, streamed.usage)
 
 
 async def embed(callers: Callers, caller: Caller) -> Seen:
@@ -212,25 +212,30 @@ async def tokenise(callers: Callers, caller: Caller) -> Seen:
 
 async def hang_up(callers: Callers, caller: Caller) -> Seen:
     """In the middle of a stream."""
-    body: dict[str, Any] = {"model": callers.model(), "messages": _messages(callers.random.choice(CHATS))}
+    text = callers.random.choice(CHATS)
+    body: dict[str, Any] = {"model": callers.model(), "messages": _messages(text)}
     body |= {"max_tokens": MOST_LEFT_TOKENS, "stream": True, **ON}
     cut = await leave(caller, "/v1/chat/completions", body, callers.random.randint(1, 40))
+    if cut.status >= 400:
+        return Seen(caller.kind, End.REFUSED, cut.status, code=cut.code)
+    prompt = callers.prompt_tokens[text]
     if cut.code:
-        return Seen(caller.kind, End.REFUSED if cut.status >= 400 else End.BROKEN, cut.status, 0, cut.tokens, cut.code)
+        return Seen(caller.kind, End.BROKEN, cut.status, prompt, cut.tokens, cut.code)
     if cut.ended:
         raise LooksWholeError(f"{caller.kind}: ended after {cut.tokens} tokens, without an error")
-    return Seen(caller.kind, End.HUNG_UP, 200, 0, cut.tokens)
+    return Seen(caller.kind, End.HUNG_UP, 200, prompt, cut.tokens)
 
 
 async def hang_up_early(callers: Callers, caller: Caller) -> Seen:
     """While waiting for an answer that comes whole."""
-    body: dict[str, Any] = {"model": callers.model(), "messages": _messages(callers.random.choice(CHATS))}
+    text = callers.random.choice(CHATS)
+    body: dict[str, Any] = {"model": callers.model(), "messages": _messages(text)}
     body |= {"max_tokens": MOST_LEFT_TOKENS, **ON}
     try:
         async with asyncio.timeout(callers.random.uniform(0.2, 1.0)):
             response = await _post(caller, "/v1/chat/completions", json=body)
     except TimeoutError:
-        return Seen(caller.kind, End.HUNG_UP)
+        return Seen(caller.kind, End.HUNG_UP, prompt=callers.prompt_tokens[text])
     return _refused(caller, response) if response.status_code >= 400 else _told_json(caller, response)
 
 
@@ -271,9 +276,9 @@ KINDS: dict[str, Kind] = {
     "stream": Kind(stream_silent, 6),
     "stream with usage": Kind(stream_usage, 6),
     "stream with usage, n=2": Kind(stream_twice, 3),
-    "completion": Kind(text, 3),
-    "completion of a list": Kind(texts, 2),
-    "completion stream": Kind(text_stream, 2),
+    "completion": Kind(complete, 3),
+    "completion of a list": Kind(complete_list, 2),
+    "completion stream": Kind(complete_stream, 2),
     "embedding": Kind(embed, 2),
     "response": Kind(respond, 2),
     "message": Kind(message, 2),

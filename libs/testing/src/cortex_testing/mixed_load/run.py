@@ -14,7 +14,7 @@ import psutil
 
 from cortex_testing.mixed_load.acts import Disturber
 from cortex_testing.mixed_load.books import Comparison, compare, expected_rows
-from cortex_testing.mixed_load.callers import CHATS, Caller, Callers
+from cortex_testing.mixed_load.callers import CHATS, TEXTS, Caller, Callers
 from cortex_testing.mixed_load.clients import ask_on
 from cortex_testing.mixed_load.kinds import KINDS
 from cortex_testing.mixed_load.ledger import Ledger
@@ -176,6 +176,10 @@ class MixedLoad:
             answer = await client.chat.completions.create(
                 model=callers.models[0], messages=[{"role": "user", "content": text}], max_tokens=1
             )
+            assert answer.usage is not None
+            callers.prompt_tokens[text] = answer.usage.prompt_tokens
+        for text in TEXTS:
+            answer = await client.completions.create(model=callers.models[0], prompt=text, max_tokens=1)
             assert answer.usage is not None
             callers.prompt_tokens[text] = answer.usage.prompt_tokens
 

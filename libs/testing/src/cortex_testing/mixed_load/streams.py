@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import openai
+from openai.types.chat import ChatCompletionChunk
 
 from cortex_testing.mixed_load.callers import Caller
 
@@ -16,8 +17,8 @@ OK = 200
 class Streamed:
     """What came of a stream of the official client."""
 
-    events: int = 0
-    """With choices in them."""
+    tokens: int = 0
+    """Events with choices in them, without those that only name the role: so the gateway counts what it has sent."""
     finished: dict[int, str] = field(default_factory=dict[int, str])
     """Why each choice ended."""
     usage: Any = None
@@ -30,7 +31,7 @@ async def read(stream: AsyncIterator[Any]) -> Streamed:
     streamed = Streamed()
     try:
         async for chunk in stream:
-            streamed.events += bool(chunk.choices)
+            streamed.tokens += bool(chunk.choices) and not _is_role(chunk)
             streamed.usage = chunk.usage or streamed.usage
             for choice in chunk.choices:
                 if choice.finish_reason is not None:
@@ -40,6 +41,10 @@ async def read(stream: AsyncIterator[Any]) -> Streamed:
     except openai.APIError as error:
         streamed.broken = f"{error.code}"
     return streamed
+
+
+def _is_role(chunk: Any) -> bool:
+    return isinstance(chunk, ChatCompletionChunk) and any(one.delta.role is not None for one in chunk.choices)
 
 
 @dataclass(frozen=True, slots=True)
