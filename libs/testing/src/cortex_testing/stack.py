@@ -6,9 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,25 @@ class Stack:
             for one in stopped:
                 if one.is_running():
                     one.resume()
+
+    @contextmanager
+    def down(self, *names: str) -> Generator[None]:
+        """The parts are killed whenever they are there: their supervisor starts them ever more seldom."""
+        over = threading.Event()
+
+        def kill_on() -> None:
+            while not over.wait(0.25):
+                for name in names:
+                    with suppress(AssertionError, psutil.NoSuchProcess):  # not there, or just gone
+                        self.kill(name)
+
+        killer = threading.Thread(target=kill_on)
+        killer.start()
+        try:
+            yield
+        finally:
+            over.set()
+            killer.join()
 
     def kill(self, name: str) -> int:
         """SIGKILL; returns the pid that died."""

@@ -11,7 +11,6 @@ import psutil
 from cortex_testing.services import ServiceProcess
 from cortex_testing.stack import Stack
 
-KILL_AGAIN_S = 0.2
 DOWN_S = (2.0, 8.0)
 
 
@@ -100,11 +99,8 @@ class Disturber:
             return
 
     def _hold_down(self, *names: str) -> None:
-        """Kill them whenever they are there, for a while."""
-        until = time.monotonic() + self._random.uniform(*DOWN_S)
-        while time.monotonic() < until:
-            self._kill(*names)
-            time.sleep(KILL_AGAIN_S)
+        with self.stack.down(*names):
+            time.sleep(self._random.uniform(*DOWN_S))
 
     def _freeze(self, name: str) -> None:
         try:
