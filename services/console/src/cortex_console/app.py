@@ -49,5 +49,5 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
             name=NAME,
             http=http,
             tasks={"events": hub.run},
-            uvicorn_options={"lifespan": "on", "ws": "websockets-sansio"},
+            uvicorn_options={"lifespan": "on", "ws": "websockets-sansio", "log_level": "warning"},
         )

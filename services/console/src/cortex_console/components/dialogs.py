@@ -1,6 +1,7 @@
 """Questions before an act, with what it will do spelled out."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nicegui import ui
@@ -23,10 +24,17 @@ class Question:
     """A name to be typed for what cannot be undone."""
 
 
+@contextmanager
+def dialog(label: str, *, role: str = "dialog") -> Generator[ui.dialog]:
+    """A dialog with its card, closed yet: make its content in the body, then `await` it and `.delete()` it."""
+    with ui.dialog().props(f"role={role}") as made, ui.card().classes("c-dialog"):
+        labelled(made, label)
+        yield made
+
+
 async def confirm(question: Question) -> bool:
     """Ask; true when they want it."""
-    with ui.dialog() as dialog, ui.card().classes("c-dialog").props('role="alertdialog"') as content:
-        labelled(content, question.title)
+    with dialog(question.title, role="alertdialog") as made:
         heading(question.title, 2)
         with box("c-consequences", "ul"):
             for sentence in question.consequences:
@@ -36,26 +44,26 @@ async def confirm(question: Question) -> bool:
             hint(f"Type {question.type_to_confirm} to confirm.")
             typed = ui.input(label="Name").props("outlined dense autofocus").classes("c-field")
         with box("c-dialog-foot"):
-            button("Cancel", lambda: dialog.submit(False), kind="quiet")
-            act = button(question.act, lambda: dialog.submit(True), kind="danger" if question.danger else "primary")
+            button("Cancel", lambda: made.submit(False), kind="quiet")
+            act = button(question.act, lambda: made.submit(True), kind="danger" if question.danger else "primary")
             if typed is None:
                 act.props("autofocus")
             else:
                 act.bind_enabled_from(typed, "value", lambda value: value == question.type_to_confirm)
-    wanted = await dialog
-    dialog.delete()
+    wanted = await made
+    made.delete()
     return bool(wanted)
 
 
 async def ask_text(title: str, label: str, act: str, *, value: str = "") -> str | None:
     """Ask for one line of text; None when they do not want to."""
-    with ui.dialog() as dialog, ui.card().classes("c-dialog"):
+    with dialog(title) as made:
         heading(title, 2)
         field = ui.input(label=label, value=value).props("outlined dense autofocus").classes("c-field")
-        field.on("keydown.enter", lambda: dialog.submit(field.value))
+        field.on("keydown.enter", lambda: made.submit(field.value))
         with box("c-dialog-foot"):
-            button("Cancel", lambda: dialog.submit(None), kind="quiet")
-            button(act, lambda: dialog.submit(field.value), kind="primary")
-    answer = await dialog
-    dialog.delete()
+            button("Cancel", lambda: made.submit(None), kind="quiet")
+            button(act, lambda: made.submit(field.value), kind="primary")
+    answer = await made
+    made.delete()
     return answer.strip() or None if isinstance(answer, str) else None

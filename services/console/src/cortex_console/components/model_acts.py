@@ -7,7 +7,7 @@ from nicegui import ui
 from cortex_console.adapters.models_api import ModelsApi
 from cortex_console.components import notify
 from cortex_console.components.buttons import button
-from cortex_console.components.dialogs import Question, ask_text, confirm
+from cortex_console.components.dialogs import Question, ask_text, confirm, dialog
 from cortex_console.components.text import Text, box, facts, heading
 from cortex_console.domain.formatting import duration_text
 from cortex_console.domain.model_acts import ModelAct, consequences
@@ -75,8 +75,9 @@ async def _clone(model: ModelSummary, api: ModelsApi) -> None:
 
 async def _show_test(model: ModelSummary, result: Row) -> None:
     ok = bool(result.get("ok"))
-    with ui.dialog(value=True) as dialog, ui.card().classes("c-dialog"):
-        heading(f"{model.name} {'answers' if ok else 'does not answer'}", 2)
+    title = f"{model.name} {'answers' if ok else 'does not answer'}"
+    with dialog(title) as made:
+        heading(title, 2)
         duration = number(result.get("duration_ms"))
         values = {
             "Took": duration_text(duration / 1000 if duration is not None else None),
@@ -86,6 +87,6 @@ async def _show_test(model: ModelSummary, result: Row) -> None:
         facts(values)
         Text("pre", text(result.get("output") if ok else result.get("error"), "(nothing)"), "c-pre")
         with box("c-dialog-foot"):
-            button("Close", dialog.close, kind="primary")
-    await dialog
-    dialog.delete()
+            button("Close", made.close, kind="primary")
+    await made
+    made.delete()

@@ -15,6 +15,10 @@ TEXT = '<span class="c-cell">{{ props.row.%s }}</span>'
 MONO = '<code class="c-code">{{ props.row.%s }}</code>'
 BADGE = """<span :class="'c-badge c-dot c-' + props.row.%s_tone">{{ props.row.%s }}</span>"""
 LINK = '<a class="c-link" :href="props.row.%s_href">{{ props.row.%s }}</a>'
+TWO_LINES = """<span class="c-two"><a class="c-link" :href="props.row.%s_href">{{ props.row.%s }}</a>
+<span class="c-hint c-mono">{{ props.row.%s_note }}</span></span>"""
+BADGE_NOTE = """<span class="c-two"><span><span :class="'c-badge c-dot c-' + props.row.%s_tone">{{ props.row.%s }}</span></span>
+<span class="c-hint">{{ props.row.%s_note }}</span></span>"""
 TAG = """<span :class="'c-tag c-tag-' + props.row.%s_kind">{{ props.row.%s }}</span>"""
 _ACTIONS = """
 <span class="c-row-actions">
@@ -54,7 +58,7 @@ class Column:
     sort_by: str = ""
     """Another field to sort by, e.g. the number behind a text; `-` for a column that is not sorted."""
     wide: bool = False
-    """Takes the room that is left and wraps."""
+    """Wraps, and has room to."""
 
 
 @dataclass(frozen=True, slots=True)

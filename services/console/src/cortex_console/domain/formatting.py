@@ -35,6 +35,8 @@ def rate_text(value: float | None) -> str:
         return NOTHING
     if value >= 100:
         return count_text(value)
+    if value < 0.01:
+        return "<0.01"
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 

@@ -23,12 +23,10 @@ from cortex_console.ports import Batch
 LOADS_EVERY_S = 5.0
 _STATES = ("running", "degraded", "loading", "starting", "pulling", "stopping", "stopped", "failed", "archived")
 _COLUMNS = (
-    table.Column("name", "Name", table.LINK),
-    table.Column("served", "Served as", table.MONO),
+    table.Column("name", "Name, served as", table.TWO_LINES, wide=True),
     table.Column("engine", "Engine", table.TAG),
     table.Column("task", "Task"),
-    table.Column("state", "State", table.BADGE),
-    table.Column("reason", "Reason", wide=True),
+    table.Column("state", "State", table.BADGE_NOTE, wide=True),
     table.Column("replicas", "Replicas", align="right", sort_by="replicas_sort"),
     table.Column("gpus", "GPUs"),
     table.Column("requests", "Req/s", align="right", sort_by="requests_sort"),
@@ -105,7 +103,10 @@ class ModelsPage:
         shown = [model for model in self._models if model.matches(wanted)]
         self._table.show([self._row(model) for model in shown])
         everything = len(self._models)
-        self._count.text = f"{len(shown)} of {everything}" if len(shown) != everything else f"{everything} models"
+        word = "model" if everything == 1 else "models"
+        self._count.text = (
+            f"{everything} {word}" if len(shown) == everything else f"{len(shown)} of {everything} {word}"
+        )
         self._table.element.visible = self._filters.visible = bool(everything) or self._archived
         self._empty.clear()
         if not everything:
