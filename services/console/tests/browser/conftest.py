@@ -190,7 +190,8 @@ def settle(page: Page) -> None:
 def serious(page: Page) -> list[str]:
     """What axe finds serious or worse, in words."""
     settle(page)
-    found = Axe().run(page).response["violations"]
+    modal = "[role=dialog], [role=alertdialog]"
+    found = Axe().run(page, context=modal if page.locator(modal).count() else None).response["violations"]
     return [
         f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes']][:3]}"
         for one in found
