@@ -25,6 +25,7 @@ PACKAGES = {
     "registry": "cortex_registry",
     "orchestrator": "cortex_orchestrator",
     "gguf-inspector": "cortex_gguf_inspector",
+    "console": "cortex_console",
     "every service": "cortex_kit",
 }
 ENGINES = "engines"

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from cortex_console.settings import Settings as Console
 from cortex_gateway.settings import Settings as Gateway
 from cortex_gguf_inspector.settings import Settings as Inspector
 from cortex_health.settings import Settings as Health
@@ -29,6 +30,7 @@ CLASSES: dict[str, type[BaseSettings]] = {
     "gateway": Gateway,
     "health": Health,
     "gguf-inspector": Inspector,
+    "console": Console,
     "socket-proxy": SocketProxy,
 }
 HEAD = """\

@@ -21,6 +21,7 @@ JOBS = {
     "cortex-orchestrator",
     "cortex-health",
     "cortex-gguf-inspector",
+    "cortex-console",
     "cortex-edge",
 }
 SCALED = ("gateway", "registry", "health", "orchestrator")
@@ -50,13 +51,14 @@ class Installation(Deployed):
 @pytest.fixture(scope="module")
 def installation(service_images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     project = project_name()
-    gateway, admin = free_address(), free_address()
+    gateway, admin, console = free_address(), free_address(), free_address()
     env_file, env = prepare(
         tmp_path_factory.mktemp("compose"),
         CORTEX_ENGINES_NETWORK=f"{project}-engines",
         CORTEX_NATS_BIND=free_address(),
         CORTEX_GATEWAY_BIND=gateway,
         CORTEX_ADMIN_BIND=admin,
+        CORTEX_CONSOLE_BIND=console,
         CORTEX_PROMETHEUS_BIND=free_address(),
     )
     made = Installation(env_file, env, admin, gateway, project)
@@ -102,6 +104,21 @@ def settled(installation: Installation, key: str, requests: int) -> Any:
     totals = installation.admin("GET", f"/admin/usage?key_id={key}")["totals"]
     counts = {name: totals[name] for name in ("requests", "completed")}
     return counts if counts["requests"] >= requests else None
+
+
+def test_the_console_lets_people_in_and_sees_whose_address_it_is(installation: Installation) -> None:
+    base = f"http://{installation.env['CORTEX_CONSOLE_BIND']}"
+    made = installation.admin("POST", "/admin/users", username="visitor", role="viewer")
+    with httpx.Client(base_url=base, timeout=30) as browser:
+        form = {"username": "visitor", "password": made["one_time_password"], "next": "/models"}
+        answer = browser.post("/sign-in", data=form, headers={"X-Forwarded-For": "203.0.113.9"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/change-password")
+        assert "Change your password" in browser.get("/change-password").text
+        session = httpx.Cookies({"cortex_session": str(browser.cookies["cortex_console_session"])})
+    mine = httpx.get(f"http://{installation.admin_address}/admin/auth/sessions", cookies=session, timeout=30).json()
+    [one] = mine["items"]
+    assert one["address"] not in ("203.0.113.9", None), "what a client says of its own address counts for nothing"
+    installation.admin("DELETE", f"/admin/users/{made['id']}")
 
 
 def test_no_service_asked_nats_for_what_it_may_not(installation: Installation) -> None:

@@ -79,7 +79,7 @@ def test_the_admin_api_lets_nobody_in_without_its_token(stack: Stack) -> None:
 
 
 def test_every_service_reports_itself(stack: Stack) -> None:
-    for url in (stack.ready["gateway_url"], stack.ready["registry_url"]):
+    for url in (stack.ready["gateway_url"], stack.ready["registry_url"], stack.ready["console_url"]):
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert httpx.get(f"{url}/readyz").status_code == 200
         assert "# HELP" in httpx.get(f"{url}/metrics").text

@@ -95,6 +95,7 @@ def stack(swarm: None, service_images: str, tmp_path_factory: pytest.TempPathFac
         CORTEX_UPDATE_ORDER="stop-first",
         CORTEX_GATEWAY_PORT=gateway.rpartition(":")[2],
         CORTEX_ADMIN_PORT=admin.rpartition(":")[2],
+        CORTEX_CONSOLE_PORT=free_address().rpartition(":")[2],
         # A port of the host is one container's.
         CORTEX_GATEWAY_REPLICAS="1",
         CORTEX_REGISTRY_REPLICAS="1",

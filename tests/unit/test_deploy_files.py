@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
-CORTEX = ("registry", "orchestrator", "gateway", "health", "gguf-inspector", "socket-proxy")
+CORTEX = ("registry", "orchestrator", "gateway", "health", "gguf-inspector", "console", "socket-proxy")
 
 
 def _load(name: str) -> ModuleType:

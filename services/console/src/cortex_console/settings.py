@@ -11,7 +11,7 @@ from cortex_kit.settings import ProcessSettings
 class Settings(ProcessSettings, service="console"):
     """See README.md for the table."""
 
-    port: int = Field(default=8082, ge=0, le=65535)
+    port: int = Field(default=8085, ge=0, le=65535)
     registry_url: str = "http://127.0.0.1:8081"
     """Where this process reaches the admin API."""
     gateway_url: str = "http://127.0.0.1:8080"

@@ -114,7 +114,7 @@ def test_overview(admin: Page, look: Look) -> None:
 def test_models(admin: Page, look: Look) -> None:
     visit(admin, "/models")
     row = admin.get_by_role("row", name=DEMO)
-    expect(row.get_by_text("running", exact=True)).to_be_visible()
+    expect(row.locator(".c-badge", has_text="running")).to_be_visible()
     expect(row.get_by_text("llama.cpp")).to_be_visible()
     look(admin, "models")
 
@@ -181,12 +181,12 @@ def test_an_operator_stops_and_starts_but_cannot_delete(operator: Page, stack: S
     expect(dialog).to_contain_text("are refused from now on")
     assert serious(operator) == []
     dialog.get_by_role("button", name="Stop").click()
-    expect(row.get_by_text("stopped", exact=True)).to_be_visible(timeout=30_000)
+    expect(row.locator(".c-badge", has_text="stopped")).to_be_visible(timeout=30_000)
     row.get_by_role("button", name=f"More for {DEMO}").click()
     expect(operator.get_by_role("listitem").filter(has_text="Delete")).to_contain_text("takes an administrator")
     operator.keyboard.press("Escape")
     row.get_by_role("button", name=f"Start {DEMO}").click()
-    expect(row.get_by_text("running", exact=True)).to_be_visible(timeout=60_000)
+    expect(row.locator(".c-badge", has_text="running")).to_be_visible(timeout=60_000)
 
 
 def test_no_request_leaves_and_the_policy_is_strict(admin: Page, url: str) -> None:

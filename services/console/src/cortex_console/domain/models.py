@@ -106,7 +106,7 @@ def table_row(model: ModelSummary, load: Load | None) -> dict[str, object]:
         "task": task_name(model.task),
         "state": model.state,
         "state_tone": model_tone(model.state).value,
-        "state_note": model.reason,
+        "state_note": "" if model.reason == model.state else model.reason,
         "replicas": NOTHING if model.external else f"{model.healthy}/{model.replicas}",
         "replicas_sort": model.healthy,
         "gpus": ", ".join(model.gpus) or ("external" if model.external else NOTHING),
