@@ -266,17 +266,20 @@ class MeteredShare(Share):
             await self._read(counters, clock)
         self._measure(now)
         ahead = self._target - self.held if now - self.last_used < IDLE_S and not self.closing else 0
-        asked_for = len(self._waiting)
-        asked = limits.lease_size(self._wanted - self.held, ahead, self._remaining())
-        if asked > 0:
-            await self._lease(counters, clock, asked)
+        asked_for, wanted = len(self._waiting), self._wanted
+        while (asked := limits.lease_size(wanted - self.held, ahead, self._remaining())) > 0:
+            if not await self._lease(counters, clock, asked):
+                break
+            # Answers that cost more than was reserved may have used it up meanwhile: then once more, and nobody is refused.
+            ahead = 0
         now = clock.monotonic()
-        if self._wanted > self.held and self._read_at < now - ASK_AGAIN_S / 2:
+        if wanted > self.held and self._read_at < now - ASK_AGAIN_S / 2:
             await self._read(counters, clock)
         again_s = max(0.001, min(ASK_AGAIN_S, self.retry_at - now)) if self.windowed else ASK_BUDGET_AGAIN_S
         self._serve(lambda units: self.take(units, now), now, again_s, asked_for)
 
-    async def _lease(self, counters: Counters, clock: Clock, asked: int) -> None:
+    async def _lease(self, counters: Counters, clock: Clock, asked: int) -> bool:
+        """Take so many units; False when there were fewer."""
         value = await counters.add(self.subject, asked)
         self._note(value - asked, clock.monotonic())
         got = limits.granted(value, asked, self._allowance())
@@ -285,6 +288,7 @@ class MeteredShare(Share):
         if got < asked:
             self.owed += got - asked
             await self._report(counters, clock)
+        return got == asked
 
     async def _report(self, counters: Counters, clock: Clock) -> None:
         """Add what is owed; repeated under the same id until it is confirmed, so that it counts once."""

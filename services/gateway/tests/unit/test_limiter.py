@@ -438,3 +438,24 @@ async def test_a_key_that_is_not_used_is_forgotten(gateways, clock):
     await upkeep(gateways)
     await upkeep(gateways)
     assert all(not limiter._states for limiter in gateways)
+
+
+async def test_answers_that_cost_more_than_was_reserved_refuse_nobody_while_plenty_is_left(clock, counters):
+    """Found by three gateways under load: what was settled while a share was on its way had made it too small."""
+    limiter = Limiter(counters, clock, LimiterRules(), "g")
+    running = asyncio.create_task(limiter.run())
+    key = new_key(tokens_per_minute=1_000_000_000)
+    earlier = [await ask(limiter, key) for _ in range(3)]
+    answer = counters.add
+
+    async def add(subject: str, amount: int, operation: str | None = None) -> int:
+        value = await answer(subject, amount, operation)
+        if earlier:
+            earlier.pop().settle(100_000)
+        return value
+
+    counters.add = add
+    assert isinstance(await ask(limiter, key, body_bytes=4_000_000), Permit)
+    assert isinstance(await ask(limiter, key), Permit)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
