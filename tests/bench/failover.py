@@ -40,6 +40,7 @@ CLIENTS = 6
 """Streams at a time, per gateway: every replica has one or two under way."""
 PROBES_S = 0.2
 """After this the breaker's probes begin."""
+DEAD_S = 0.6
 BACK_S = 2.6
 """By then the breaker has let a probe through."""
 ASK_EVERY_S = 0.002
@@ -71,7 +72,12 @@ class Outcome:
     last_attempt: list[float] = field(default_factory=list[float])
     attempts: list[int] = field(default_factory=list[int])
     """Failed ones per kill and gateway, without probes."""
-    verdicts: list[float] = field(default_factory=list[float])
+    probes: list[int] = field(default_factory=list[int])
+    """Until the replica was started again."""
+    after_write: list[float] = field(default_factory=list[float])
+    """From before the verdict was written to the first answer that shows it, per gateway."""
+    after_event: list[float] = field(default_factory=list[float])
+    """The same from when the server had it and told it to everybody, which its writer learns a little later."""
     ends: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -110,12 +116,19 @@ async def stream_on(port: int, key: str, stop: asyncio.Event, ends: Counter[str]
     client = Client(port, key)
     await client.connect()
     while not stop.is_set():
-        status, body = await client.ask(STREAM)
-        whole = b'"finish_reason":"stop"' in body
-        ends["answered" if whole else "error event in the stream" if b'"error"' in body else f"status {status}"] += 1
-        if status == 200 and not whole and b'"error"' not in body:
-            raise RuntimeError(f"a stream that only looks whole: {body[-200:]!r}")
+        ends[end_of(*await client.ask(STREAM))] += 1
     client.close()
+
+
+def end_of(status: int, body: bytes) -> str:
+    """Raises RuntimeError for a stream that only looks whole."""
+    if status != 200:
+        return f"status {status}"
+    if b'"error":' in body:
+        return "error event"
+    if b'"finish_reason":"stop"' not in body:
+        raise RuntimeError(f"a stream that only looks whole: {body[-200:]!r}")
+    return "answered"
 
 
 def failures(log: Path, replica: str, after: float, until: float) -> list[float]:
@@ -136,10 +149,11 @@ async def kills(
     for number in range(count):
         engine, replica = engines[number % len(engines)], replicas[number % len(engines)]
         killed = await asyncio.to_thread(engine.kill)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(DEAD_S)
         for log in logs:
             failed = failures(log, replica, killed, killed + PROBES_S)
             out.attempts.append(len(failed))
+            out.probes.append(len(failures(log, replica, killed + PROBES_S, killed + DEAD_S)))
             if failed:
                 out.last_attempt.append(failed[-1])
         await asyncio.to_thread(engine.start)
@@ -190,7 +204,10 @@ async def verdicts(ports: Sequence[int], key: str, bus: Bus, count: int, out: Ou
         await asyncio.sleep(0.05)
         began = time.monotonic()
         document = await judge(store, document, verdict)
-        out.verdicts += [(at - began) * 1000 for at in await asyncio.gather(*watching)]
+        written = time.monotonic()
+        moments = await asyncio.gather(*watching)
+        out.after_write += [(at - began) * 1000 for at in moments]
+        out.after_event += [(at - written) * 1000 for at in moments]
     for client in clients:
         client.close()
 
@@ -235,17 +252,20 @@ def line(name: str, values: Sequence[float]) -> str:
 
 
 def report(out: Outcome, chosen: argparse.Namespace) -> str:
+
+    def last(values: Sequence[float]) -> list[float]:
+        return [max(values[at : at + chosen.gateways]) for at in range(0, len(values), chosen.gateways)]
+
     return "\n".join(
         (
             f"{chosen.gateways} gateways, {chosen.kills} kills, {chosen.verdicts} changes of a verdict",
             line("kill to the last attempt there, per gateway", out.last_attempt),
             f"attempts there after the kill, per gateway: {dict(sorted(Counter(out.attempts).items()))}",
+            f"probes within {DEAD_S} s, per gateway: {dict(sorted(Counter(out.probes).items()))}",
             f"clients' streams: {dict(out.ends)}",
-            line("verdict to the first answer that shows it, per gateway", out.verdicts),
-            line(
-                "to the last gateway",
-                [max(out.verdicts[at : at + chosen.gateways]) for at in range(0, len(out.verdicts), chosen.gateways)],
-            ),
+            line("verdict written to the first answer that shows it, per gateway", out.after_write),
+            line("the same, last gateway", last(out.after_write)),
+            line("writing confirmed to the first answer, last gateway", last(out.after_event)),
         )
     )
 
