@@ -26,6 +26,11 @@ def key_fingerprint(secret_key: SecretStr) -> str:
     return _derive(secret_key, b"fingerprint").hex()[:12]
 
 
+def sign_in_proof(secret_key: SecretStr, statement: str) -> str:
+    """What only whoever has the key can write under a statement about who may sign in."""
+    return base64.urlsafe_b64encode(_derive(secret_key, b"sign-in", statement.encode())).decode().rstrip("=")
+
+
 def seal(secret_key: SecretStr, plaintext: str) -> str:
     """Encrypt and authenticate a secret at rest (Fernet: AES-128-CBC and HMAC-SHA256)."""
     return _fernet(secret_key).encrypt(plaintext.encode()).decode()

@@ -203,7 +203,8 @@ def _set_theme(page: Page, theme: str) -> None:
     toggle = page.locator("[data-theme-toggle], [aria-label^='Switch to']").first
     if page.evaluate("document.documentElement.classList.contains('dark')") != (theme == "dark"):
         toggle.click()
-    page.wait_for_function(f"document.documentElement.classList.contains('dark') === {str(theme == 'dark').lower()}")
+    expect(page.locator(f"html{':not(.dark)' if theme == 'light' else '.dark'}")).to_be_attached()
+    expect(page.locator(f"body.plain, body.body--{theme}")).to_be_attached()
 
 
 def _picture(page: Page, name: str) -> None:

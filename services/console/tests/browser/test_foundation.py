@@ -29,6 +29,29 @@ def test_a_wrong_password_is_told_and_nobody_is_signed_in(guest: Page, url: str)
     assert urlsplit(guest.url).path == "/sign-in"
 
 
+def test_a_sign_in_link_works_once(guest: Page, stack: Stack, url: str, new_person: Callable[[str], Person]) -> None:
+    person = new_person("operator")
+    code = stack.admin("POST", "/admin/auth/sign-in-codes", {"username": person.username}).json()["code"]
+    link = f"{url}/sign-in/link?code={code}"
+    guest.goto(link)
+    assert serious(guest) == []
+    guest.get_by_role("button", name="Sign in").click()
+    guest.get_by_label("New password", exact=True).fill(PASSWORD)
+    guest.get_by_label("New password once more").fill(PASSWORD)
+    assert serious(guest) == []
+    guest.get_by_role("button", name="Sign in").click()
+    expect(guest.get_by_role("heading", name="Overview")).to_be_visible()
+    guest.goto(link)
+    guest.get_by_role("button", name="Sign in").click()
+    expect(guest.get_by_role("alert")).to_contain_text("was used")
+
+
+def test_the_start_prints_where_the_console_is_and_a_link(stack: Stack, url: str) -> None:
+    shown = stack.log.read_text()
+    assert f"console      {url}" in shown
+    assert f"  {url}/sign-in/link?code=" in shown
+
+
 def test_after_many_failures_one_has_to_wait(guest: Page, url: str) -> None:
     for _ in range(8):
         sign_in(guest, url, Person("nobody-at-all", "still not this one"))

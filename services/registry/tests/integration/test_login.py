@@ -398,3 +398,57 @@ async def test_a_hash_of_other_parameters_is_renewed_at_the_next_sign_in(
         await registry.ready()
         assert (await new_browser(registry).login("alice")).status_code == 200
     assert (await database.fetchval("SELECT password_hash FROM users")).startswith("$argon2id$v=19$m=64,t=2,p=1$")
+
+
+async def exchange(people: Any, text: str, new_password: str | None = None, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=people.client._transport, base_url="http://registry") as browser:
+        body = {"code": text, "new_password": new_password}
+        return await browser.post("/admin/auth/exchange", json=body, headers=headers)
+
+
+async def test_a_sign_in_code_works_once_and_for_its_user_alone(people: Any, sign_in: Any, database: Any) -> None:
+    await sign_in(people, "alice", "admin")
+    made = (await people.client.post("/admin/auth/sign-in-codes")).json()
+    assert made["username"] == "alice"
+    forged = made["code"][:-1] + ("A" if made["code"][-1] != "A" else "B")
+    for wrong in (forged, "", "x", made["code"].replace(".", ".9", 1)):
+        assert code(await exchange(people, wrong)) == (401, "invalid_code")
+    assert code(await exchange(people, made["code"], Origin="https://evil.example")) == (403, "csrf_failed")
+    opened = await asyncio.gather(*(exchange(people, made["code"]) for _ in range(4)))
+    assert sorted(answer.status_code for answer in opened) == [200, 401, 401, 401]
+    assert next(answer for answer in opened if answer.status_code == 200).json()["username"] == "alice"
+    assert code(await exchange(people, made["code"])) == (401, "invalid_code")
+    actions = [row["action"] for row in await database.fetch("SELECT action FROM audit")]
+    assert actions.count("auth.use_sign_in_code") == 1
+
+
+async def test_a_sign_in_code_of_somebody_new_takes_a_password_of_their_own(people: Any, new_browser: Any) -> None:
+    user = {"username": "newcomer", "role": "viewer"}
+    assert (await people.client.post("/admin/users", json=user)).status_code == 201
+    made = (await people.client.post("/admin/auth/sign-in-codes", json={"username": "NewComer"})).json()
+    asked = await exchange(people, made["code"])
+    assert (code(asked), asked.json()["username"]) == ((409, "new_password_required"), "newcomer")
+    assert code(await exchange(people, made["code"], "password1234")) == (422, "weak_password")
+    opened = await exchange(people, made["code"], GOOD)
+    assert (opened.status_code, opened.json()["must_change_password"]) == (200, False)
+    assert (await new_browser(people).login("newcomer", GOOD)).status_code == 200
+
+
+async def test_a_sign_in_code_ends_with_any_change_of_its_user_and_with_time(
+    people: Any, sign_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, user = await sign_in(people, "alice", "admin")
+    first = (await people.client.post("/admin/auth/sign-in-codes")).json()["code"]
+    changed = await people.client.patch(f"/admin/users/{user['id']}", json={"display_name": "Alice"})
+    assert changed.status_code == 200
+    assert code(await exchange(people, first)) == (401, "invalid_code")
+    monkeypatch.setattr("cortex_registry.handlers.identity_links.LIFETIME_S", -1)
+    late = (await people.client.post("/admin/auth/sign-in-codes")).json()["code"]
+    assert code(await exchange(people, late)) == (401, "invalid_code")
+
+
+async def test_only_the_admin_token_makes_sign_in_codes(people: Any, sign_in: Any) -> None:
+    browser, _ = await sign_in(people, "alice", "admin")
+    assert code(await browser("POST", "/auth/sign-in-codes", json={})) == (403, "root_token_required")
+    nobody = await people.client.post("/admin/auth/sign-in-codes", json={"username": "nobody"})
+    assert code(nobody) == (404, "user_not_found")

@@ -32,6 +32,21 @@ async def first_owner(api: AdminApi) -> Owner | None:
     return Owner(str(as_object(made.get("user")).get("username")), str(made.get("one_time_password")))
 
 
+async def sign_in_link(api: AdminApi, console_url: str) -> str:
+    """A link that signs the first administrator in once.
+
+    Raises:
+        CliError: there is nobody to sign in, or the registry refuses.
+    """
+    made = await api.call("POST", "/admin/auth/sign-in-codes")
+    return f"{console_url}/sign-in/link?code={made.get('code')}"
+
+
+def link_notice(link: str) -> str:
+    """What is shown of a link."""
+    return "\n".join(["Open the console with this link, which is good once and for ten minutes:", "", f"  {link}", ""])
+
+
 def notice(owner: Owner) -> str:
     """What is shown of them, this once."""
     return "\n".join(

@@ -90,10 +90,19 @@ async def _session(home: Home, watch: Supervisor, view: View, *, with_demo: bool
                 view.write(summary(found))
                 if first is not None:
                     view.write(owner.notice(first))
+                await _show_link(stack, api, view)
                 view.say(f"ready: {home.ready}")
                 await _show_status(stack, api, view)
         finally:
             ready.remove(home.ready)
+
+
+async def _show_link(stack: EmbeddedStack, api: AdminApi, view: View) -> None:
+    """A stack without anybody to sign in runs all the same."""
+    try:
+        view.write(owner.link_notice(await owner.sign_in_link(api, stack.console_url)))
+    except CliError as error:
+        view.say(f"there is no sign-in link: {error.message} {error.fix}")
 
 
 async def _introduce(home: Home, stack: EmbeddedStack, api: AdminApi, view: View, *, with_demo: bool) -> Ready:

@@ -139,13 +139,14 @@ async def sign_in(client: httpx.AsyncClient, username: str, password: str, visit
     return await _open(client, "/admin/auth/login", {"username": username, "password": password}, visitor.headers())
 
 
-async def exchange(client: httpx.AsyncClient, code: str, visitor: Visitor) -> Opened:
+async def exchange(client: httpx.AsyncClient, code: str, new_password: str | None, visitor: Visitor) -> Opened:
     """Open a session by the code of a sign-in link, which is good once.
 
     Raises:
-        ConsoleError: 401 `invalid_code`, or the registry cannot be reached.
+        ConsoleError: 401 `invalid_code`, 409 `new_password_required`, 422 `weak_password`, or the registry cannot be reached.
     """
-    return await _open(client, "/admin/auth/exchange", {"code": code}, visitor.headers())
+    body = {"code": code, "new_password": new_password}
+    return await _open(client, "/admin/auth/exchange", body, visitor.headers())
 
 
 async def _open(client: httpx.AsyncClient, path: str, body: object, headers: dict[str, str]) -> Opened:

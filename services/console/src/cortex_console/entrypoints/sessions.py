@@ -21,6 +21,7 @@ _REASONS = {
     "out": "You are signed out.",
     "changed": "Your password was changed.",
 }
+MAX_CODE = 200
 _FOOT = "Cortex serves your own language models."
 
 
@@ -64,18 +65,39 @@ class SessionRoutes:
 
     async def link(self, request: Request) -> Response:
         """A page with one button, so that nothing that only looks at a link uses it up."""
-        code = request.query_params.get("code", "")[:200]
-        return self._page("link.html", "Welcome to Cortex", code=code, lead="This link signs you in once.")
+        return self._link_page(request.query_params.get("code", "")[:MAX_CODE])
 
     async def use_link(self, request: Request) -> Response:
         """Sign in by the code of a link."""
-        code = _text((await request.form()).get("code"))
+        form = await request.form()
+        code, new, again = (_text(form.get(name)) for name in ("code", "new", "again"))
+        if new != again:
+            return self._link_page(code, choose=True, error="The new password and its repetition differ.", status=400)
         try:
-            opened = await exchange(self._client, code, cookies.visitor(request))
+            opened = await exchange(self._client, code, new or None, cookies.visitor(request))
         except ConsoleError as error:
+            if error.code == "new_password_required":
+                return self._link_page(code, choose=True, username=str(error.details.get("username") or ""))
+            if error.status == 422:
+                return self._link_page(code, choose=True, error=_sentence(error), status=422)
             metrics.SIGN_INS.labels("refused").inc()
             return self._sign_in_page(HOME, error=error)
         return self._welcome(request, opened, HOME)
+
+    def _link_page(
+        self, code: str, *, choose: bool = False, username: str = "", error: str = "", status: int = 200
+    ) -> Response:
+        lead = f"You are {username}. Choose a password of your own." if username else "Choose a password of your own."
+        return self._page(
+            "link.html",
+            "Welcome to Cortex",
+            lead=lead if choose else "This link signs you in once.",
+            code=code,
+            choose=choose,
+            username=username,
+            error=error,
+            status=status,
+        )
 
     async def sign_out(self, request: Request) -> Response:
         """End the session, here and at the registry."""

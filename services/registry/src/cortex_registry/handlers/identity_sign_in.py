@@ -110,12 +110,17 @@ class SignIn:
             DomainError: 401 `invalid_credentials`, 429 `too_many_attempts`.
         """
         user, known = await self._prove(username, password, visitor)
-        opened = self._session(user, visitor)
-        if not await self._stores.sessions.open(_stored(opened), visitor.as_caller(opened.identity)):
-            raise _refused()
+        opened = await self.open_for(user, visitor)
         if known is not None and self._stores.passwords.is_outdated(known):
             await self._stores.sign_ins.rehash(user.id, known, await self._stores.passwords.hash(password))
             log.info("password_hash_renewed", user_id=user.id)
+        return opened
+
+    async def open_for(self, user: User, visitor: Visitor) -> Opened:
+        """Open a session for a user who has proved who they are. Raises DomainError 401 for one disabled meanwhile."""
+        opened = self._session(user, visitor)
+        if not await self._stores.sessions.open(_stored(opened), visitor.as_caller(opened.identity)):
+            raise _refused()
         log.info("user_signed_in", user_id=user.id)
         return opened
 

@@ -1,5 +1,8 @@
 """Organisations, users, sessions and personal tokens."""
 
+from functools import partial
+
+from cortex_kit.secrets import sign_in_proof
 from cortex_registry.adapters.identity_passwords import ArgonPasswords, HashCost
 from cortex_registry.adapters.identity_sessions import PostgresSessions, PostgresSignIns, PostgresTokens
 from cortex_registry.adapters.identity_users import PostgresOrgs, PostgresUsers
@@ -10,6 +13,7 @@ from cortex_registry.entrypoints.routes.identity import PUBLIC, AuthRoutes, Owne
 from cortex_registry.entrypoints.routes.orgs import OrgRoutes
 from cortex_registry.entrypoints.routes.users import UserRoutes
 from cortex_registry.handlers.identity_credentials import Credentials
+from cortex_registry.handlers.identity_links import SignInLinks
 from cortex_registry.handlers.identity_sign_in import SignIn, SignInRules, SignInStores
 from cortex_registry.handlers.identity_tokens import TokenService
 from cortex_registry.handlers.identity_users import OrgService, UserService
@@ -30,10 +34,12 @@ def identity_part(core: Core) -> Part:
     )
     stores = SignInStores(users, sessions, PostgresSignIns(database), passwords)
     sign_in = SignIn(stores, rules, clock=clock, forget=credentials.forget)
+    prove = partial(sign_in_proof, settings.secret_key)
+    links = SignInLinks(users, passwords, sign_in, clock=clock, prove=prove)
     user_service = UserService(users, passwords, clock=clock, forget=credentials.forget)
     origins = Origins(settings.allowed_origins)
     routes = (
-        AuthRoutes(sign_in, origins, always_secure=settings.cookie_secure).router,
+        AuthRoutes(sign_in, links, origins, always_secure=settings.cookie_secure).router,
         TokenRoutes(TokenService(tokens, clock=clock, forget=credentials.forget)).router,
         OwnerRoutes(user_service).router,
         UserRoutes(user_service).router,

@@ -16,6 +16,7 @@ from cortex_registry.entrypoints.authenticators import (
 )
 from cortex_registry.entrypoints.guards import ADMIN, REQUEST_ID
 from cortex_registry.entrypoints.schemas.identity import (
+    ExchangeBody,
     LoginBody,
     MeAnswer,
     NewTokenAnswer,
@@ -27,17 +28,21 @@ from cortex_registry.entrypoints.schemas.identity import (
     SessionList,
     SessionOpened,
     SessionsEnded,
+    SignInCodeAnswer,
+    SignInCodeBody,
     TokenAnswer,
     TokenBody,
     TokenList,
     UserAnswer,
 )
+from cortex_registry.handlers.identity_links import SignInLinks
 from cortex_registry.handlers.identity_sign_in import Opened, PasswordChange, SignIn, Visitor
 from cortex_registry.handlers.identity_tokens import TokenService
 from cortex_registry.handlers.identity_users import UserService
 
 LOGIN = "/auth/login"
-PUBLIC = frozenset({("POST", f"{ADMIN}{LOGIN}")})
+EXCHANGE = "/auth/exchange"
+PUBLIC = frozenset({("POST", f"{ADMIN}{LOGIN}"), ("POST", f"{ADMIN}{EXCHANGE}")})
 MAX_USER_AGENT = 256
 
 
@@ -59,14 +64,17 @@ SecretOf = Annotated[str | None, Depends(_secret)]
 class AuthRoutes:
     """/admin/auth."""
 
-    def __init__(self, sign_in: SignIn, origins: Origins, *, always_secure: bool) -> None:
+    def __init__(self, sign_in: SignIn, links: SignInLinks, origins: Origins, *, always_secure: bool) -> None:
         self._sign_in = sign_in
+        self._links = links
         self._origins = origins
         self._always_secure = always_secure
 
     def router(self) -> APIRouter:
         routes = Routes("auth")
         routes.add("POST", LOGIN, self.login, Right.PUBLIC)
+        routes.add("POST", EXCHANGE, self.exchange, Right.PUBLIC)
+        routes.add("POST", "/auth/sign-in-codes", self.make_code, Right.USERS_WRITE, status_code=201)
         routes.add("POST", "/auth/logout", self.logout, Right.ACCOUNT, status_code=204)
         routes.add("GET", "/auth/me", self.me, Right.ACCOUNT)
         routes.add("POST", "/auth/password", self.change_password, Right.ACCOUNT)
@@ -83,6 +91,27 @@ class AuthRoutes:
         self._origins.require_own(request.headers)
         opened = await self._sign_in.login(body.username, body.password, visitor)
         return self._hand_over(opened, request, response)
+
+    async def exchange(
+        self, body: ExchangeBody, request: Request, response: Response, visitor: VisitorOf
+    ) -> SessionOpened:
+        """Open a session by the code of a sign-in link, once; cookies as at `login`.
+
+        A user who has to change their password gives `new_password`; without it they get 409 `new_password_required`, and
+        the code stays good.
+        """
+        self._origins.require_own(request.headers)
+        opened = await self._links.exchange(body.code, body.new_password, visitor)
+        return self._hand_over(opened, request, response)
+
+    async def make_code(
+        self, caller: CallerOf, response: Response, body: SignInCodeBody | None = None
+    ) -> SignInCodeAnswer:
+        """A code for a sign-in link, good once and for ten minutes. Takes the admin token of the settings."""
+        username = body.username if body is not None else None
+        user, code, expires_at = await self._links.make(username, caller)
+        response.headers["Cache-Control"] = "no-store"
+        return SignInCodeAnswer(username=user.username, code=code, expires_at=expires_at)
 
     async def logout(self, request: Request, response: Response, secret: SecretOf, caller: CallerOf) -> None:
         """End the session of this request."""

@@ -40,6 +40,29 @@ class PasswordBody(_Body):
     new_password: Secret = Field(examples=["a long pass phrase of yours"], repr=False)
 
 
+class SignInCodeBody(_Body):
+    """Whom to let in."""
+
+    username: Annotated[str, StringConstraints(max_length=512)] | None = Field(
+        default=None, examples=["owner"], description="Default: the oldest administrator who may sign in."
+    )
+
+
+class SignInCodeAnswer(BaseModel):
+    """A code that signs a user in once."""
+
+    username: str
+    code: str
+    expires_at: datetime
+
+
+class ExchangeBody(_Body):
+    """A code, and the password that its user has to choose, if they have to."""
+
+    code: Annotated[str, StringConstraints(max_length=512)] = Field(repr=False)
+    new_password: Secret | None = Field(default=None, examples=["a long pass phrase of yours"], repr=False)
+
+
 class TokenBody(_Body):
     """A new personal token."""
 
