@@ -82,6 +82,7 @@ class Projection:
         self._keys_until: float | None = None
         """Keys of a snapshot are believed until then (monotonic)."""
         self._save_at = 0.0
+        self._unsaved = False
         self._sooner = asyncio.Event()
         self._encoded: dict[str, _Encoded] = {}
         self._on_swap: Callable[[RoutingTable], None] | None = None
@@ -141,6 +142,7 @@ class Projection:
     async def save(self) -> None:
         """Write the snapshot now, unless nothing has been read yet."""
         self._save_at = self._loop.time() + CONFIRM_EVERY_S
+        self._unsaved = False
         if self._store is None or not self._live:
             return
         self.age_s()
@@ -182,7 +184,7 @@ class Projection:
         )
 
     async def _keep_saved(self) -> None:
-        """Save what changed, a little later, and now and then that nothing did."""
+        """Save what changed, a little later, be NATS there or not, and now and then that nothing did."""
         await self.save()
         while True:
             self._sooner.clear()
@@ -190,12 +192,13 @@ class Projection:
                 async with asyncio.timeout_at(self._save_at):
                     await self._sooner.wait()
             except TimeoutError:
-                if self._connected():
+                if self._unsaved or self._connected():
                     await self.save()
                 else:
                     self._save_at += CONFIRM_EVERY_S
 
     def _save_within(self, seconds: float) -> None:
+        self._unsaved = True
         at = self._loop.time() + seconds
         if at < self._save_at:
             self._save_at = at

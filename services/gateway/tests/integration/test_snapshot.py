@@ -88,6 +88,22 @@ async def test_it_serves_from_the_snapshot_and_obeys_what_changed_when_nats_is_b
     assert "projection_from_snapshot" in world.gateway.log.read_text()
 
 
+async def test_what_changed_just_before_nats_went_away_is_in_the_snapshot(new_world, nats_server, llama):
+    world = await new_world(nats_server.url)
+    await world.serve(llama)
+    await until_saved(world, llama.model_id)
+    last_id = KeyId(uuid7())
+    last = await world.add_key(id=last_id)
+    await world.until_served(last, llama.alias)
+    nats_server.kill()
+    await until_saved(world, last_id)
+    await kill_gateway(world)
+    await asyncio.to_thread(world.gateway.start)
+    async with world.client(last) as client:
+        await client.models.retrieve(llama.alias)
+    assert (await ready(world))["details"]["projection"]["source"] == "snapshot"
+
+
 async def test_keys_of_a_snapshot_that_is_too_old_are_refused(new_world, nats_server, llama):
     world = await new_world(nats_server.url, snapshot_max_age_s="3")
     secret = await world.serve(llama)
