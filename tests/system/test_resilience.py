@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import nats
 import openai
 import pytest
 
+from cortex_testing.restart import first_answer_s
 from cortex_testing.stack import DEMO, Stack, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -89,6 +91,13 @@ def test_a_killed_gateway_is_back_in_seconds(stack: Stack) -> None:
     old = stack.kill("gateway")
     stack.restarted("gateway", old)
     assert eventually(stack.ask, timeout=20)
+
+
+def test_a_gateway_killed_while_all_else_is_down_answers_from_what_it_knew(stack: Stack) -> None:
+    with stack.down("nats", "registry", "postgres"):
+        time.sleep(2)
+        sys.stdout.write(f"first answer {first_answer_s(stack):.2f} s after the kill\n")
+    eventually(lambda: stack.model()["state"] == "running")
 
 
 @contextmanager
