@@ -46,12 +46,12 @@ class Views:
 @dataclass(frozen=True, slots=True)
 class SnapshotRules:
     """Args: how long NATS is waited for before the file is used; how old the keys of a file may be; how long a change
-    of keys, and how long one of models and replicas, waits for others before the file is written again."""
+    waits for others before the file is written again, and how long one that only tells of a replica's load."""
 
     wait_s: float = 0.3
     max_age_s: float = 86_400.0
-    keys_settle_s: float = 0.5
-    routes_settle_s: float = 5.0
+    settle_s: float = 0.5
+    load_settle_s: float = 5.0
 
 
 class Projection:
@@ -223,15 +223,15 @@ class Projection:
         store.save(Snapshot(at, buckets))
 
     def _on_key_change(self, _change: Change[KeyDocumentV1]) -> None:
-        self._save_within(self._rules.keys_settle_s)
+        self._save_within(self._rules.settle_s)
         if not self._keys_dirty:
             self._keys_dirty = True
             self._loop.call_soon(self._swap_keys)
 
     def _on_route_change(
-        self, _change: Change[ModelDocumentV1] | Change[ReplicaDocumentV1] | Change[VerdictDocumentV1]
+        self, change: Change[ModelDocumentV1] | Change[ReplicaDocumentV1] | Change[VerdictDocumentV1]
     ) -> None:
-        self._save_within(self._rules.routes_settle_s)
+        self._save_within(self._rules.load_settle_s if _tells_of_load(change.old, change.new) else self._rules.settle_s)
         if not self._table_dirty:
             self._table_dirty = True
             self._loop.call_soon(self._swap_table)
@@ -253,6 +253,13 @@ class Projection:
         changed.set_result(None)
         if self._on_swap is not None:
             self._on_swap(self.table)
+
+
+def _tells_of_load(old: Document | None, new: Document | None) -> bool:
+    """Whether a replica may be asked as before."""
+    if not (isinstance(old, VerdictDocumentV1) and isinstance(new, VerdictDocumentV1)):
+        return False
+    return (old.verdict, old.endpoint, old.spec_hash) == (new.verdict, new.endpoint, new.spec_hash)
 
 
 def _stored(document: Document) -> bytes:
