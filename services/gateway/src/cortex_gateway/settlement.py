@@ -150,13 +150,21 @@ class Bookkeeper:
         while True:
             count = await self._queue.get()
             try:
-                prompt = await self._counter.count_prompt(count.target, count.exchange.api.upstream_path, count.body)
+                prompt = await self._count_prompt(count)
                 if prompt is not None:
                     count = replace(count, data=msgspec.structs.replace(count.data, prompt_tokens=prompt))
             finally:
                 count.finish(self._encode(count.data, count.exchange))
                 self._tell(count.exchange, count.data)
                 self._queue.task_done()
+
+    async def _count_prompt(self, count: _Count) -> int | None:
+        """By the replica that had it, or, where that has died, by another of its model."""
+        for target in (count.target, *_another(count)):
+            prompt = await self._counter.count_prompt(target, count.exchange.api.upstream_path, count.body)
+            if prompt is not None:
+                return prompt
+        return None
 
     def _tell(self, exchange: Exchange, data: UsageData) -> None:
         for observer in self._observers:
@@ -198,6 +206,13 @@ class Bookkeeper:
             correlation_id=exchange.correlation_id,
             traceparent=None if trace is None else trace.traceparent.decode(),
         )
+
+
+def _another(count: _Count) -> tuple[Target, ...]:
+    """At most one that calls the model by the same name."""
+    own, route = count.target, count.exchange.route
+    others = () if route is None else route.targets
+    return tuple(one for one in others if one.replica_id != own.replica_id and one.served_name == own.served_name)[:1]
 
 
 def _milliseconds(seconds: float) -> float:
