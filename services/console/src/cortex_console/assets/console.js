@@ -27,6 +27,30 @@
       window.cortexRememberTheme(dark ? "dark" : "light");
     });
   });
+  // Without https there is no navigator.clipboard.
+  const copied = (text) => {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.style.cssText = "position:fixed;opacity:0";
+    (document.querySelector("[role=dialog]") || document.body).append(area);
+    area.select();
+    const ok = document.execCommand("copy");
+    area.remove();
+    return ok;
+  };
+  window.cortexCopy = async (text, button) => {
+    let ok = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      ok = copied(text);
+    }
+    const word = button?.querySelector(".block");
+    if (!word) return;
+    const before = (word.dataset.before ||= word.textContent);
+    word.textContent = ok ? "Copied" : "Select it and press Ctrl+C";
+    setTimeout(() => (word.textContent = before), 2000);
+  };
   window.cortexSkip = () => {
     const main = document.querySelector("main");
     if (main) {

@@ -19,6 +19,8 @@ TWO_LINES = """<span class="c-two"><a class="c-link" :href="props.row.%s_href">{
 <span class="c-hint c-mono">{{ props.row.%s_note }}</span></span>"""
 BADGE_NOTE = """<span class="c-two"><span><span :class="'c-badge c-dot c-' + props.row.%s_tone">{{ props.row.%s }}</span></span>
 <span class="c-hint">{{ props.row.%s_note }}</span></span>"""
+TIME = '<time class="c-nowrap" :datetime="props.row.%s_at" :title="props.row.%s_exact">{{ props.row.%s }}</time>'
+"""`time_cells` of domain/formatting.py makes its fields."""
 TAG = """<span :class="'c-tag c-tag-' + props.row.%s_kind">{{ props.row.%s }}</span>"""
 _ACTIONS = """
 <span class="c-row-actions">

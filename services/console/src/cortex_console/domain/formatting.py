@@ -86,3 +86,14 @@ def time_text(value: object) -> str:
     """The date and time of day in UTC, to the second."""
     at = moment(value)
     return NOTHING if at is None else at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def time_cells(name: str, value: object, now: datetime) -> dict[str, object]:
+    """Fields of a table's row for the cell TIME: how long ago, and exactly when on hover."""
+    at = moment(value)
+    return {
+        name: ago_text(value, now),
+        f"{name}_exact": time_text(value) if at else "",
+        f"{name}_at": at.isoformat() if at else "",
+        f"{name}_sort": at.timestamp() if at else 0.0,
+    }
