@@ -18,6 +18,7 @@ from cortex_registry.entrypoints.guards import RootToken
 from cortex_registry.entrypoints.http import create_app
 from cortex_registry.handlers.observation import Observation
 from cortex_registry.settings import Settings
+from cortex_registry.wiring.chats import chats_part
 from cortex_registry.wiring.core import Core, Part, Task, new_views
 from cortex_registry.wiring.deployment import deployment_part
 from cortex_registry.wiring.doctor import doctor_part
@@ -103,6 +104,7 @@ def _parts(core: Core) -> Sequence[Part]:
         models_part(core, models),
         keys_part(keys),
         usage_part(core),
+        chats_part(core),
         system_part(core, models, keys),
         overview_part(core),
         doctor_part(core),
