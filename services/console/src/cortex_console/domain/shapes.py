@@ -31,3 +31,10 @@ def number(value: object) -> float | None:
 def whole(value: object) -> int:
     """The whole number; 0 for anything else."""
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def texts(value: object) -> list[str]:
+    """The items of a list as texts; an empty list for anything else."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return []
+    return [str(item) for item in cast("Sequence[object]", value)]
