@@ -17,8 +17,10 @@ class AdminCalls(Protocol):
         """`GET /admin<path>`; members of the query that are None are left out."""
         ...
 
-    async def post(self, path: str, body: object = None, query: Query | None = None) -> Row:
-        """`POST /admin<path>`; an empty row for an answer without a body."""
+    async def post(
+        self, path: str, body: object = None, query: Query | None = None, *, version: int | None = None
+    ) -> Row:
+        """`POST /admin<path>`; an empty row for an answer without a body. `version` as for `patch`."""
         ...
 
     async def put(self, path: str, body: object = None) -> Row:

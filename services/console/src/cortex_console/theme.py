@@ -138,6 +138,7 @@ def chart_axis(dark: bool) -> dict[str, object]:
 
 def _variables(colours: Palette) -> str:
     own = {f"--c-{name.replace('_', '-')}": value for name, value in asdict(colours).items() if name != "series"}
+    own |= {f"--c-series-{number}": value for number, value in enumerate(colours.series, 1)}
     quasar = {
         "--q-primary": colours.button,
         "--q-positive": colours.good,

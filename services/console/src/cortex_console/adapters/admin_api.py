@@ -62,9 +62,11 @@ class AdminApi:
         """See AdminCalls."""
         return await self._call("GET", path, query=query)
 
-    async def post(self, path: str, body: object = None, query: Query | None = None) -> Row:
+    async def post(
+        self, path: str, body: object = None, query: Query | None = None, *, version: int | None = None
+    ) -> Row:
         """See AdminCalls."""
-        return await self._call("POST", path, body=body, query=query)
+        return await self._call("POST", path, body=body, query=query, headers=_condition(version))
 
     async def put(self, path: str, body: object = None) -> Row:
         """See AdminCalls."""
@@ -72,8 +74,7 @@ class AdminApi:
 
     async def patch(self, path: str, body: object, *, version: int | None = None) -> Row:
         """See AdminCalls."""
-        condition = {"If-Match": f'"{version}"'} if version is not None else {}
-        return await self._call("PATCH", path, body=body, headers=condition)
+        return await self._call("PATCH", path, body=body, headers=_condition(version))
 
     async def delete(self, path: str, query: Query | None = None) -> Row:
         """See AdminCalls."""
@@ -178,6 +179,10 @@ def _answer(response: httpx.Response) -> object:
         return response.json()
     except ValueError as error:
         raise ConsoleError(502, "not_json", "The registry's answer is no JSON.") from error
+
+
+def _condition(version: int | None) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'} if version is not None else {}
 
 
 def _given(query: Query | None) -> dict[str, Any] | None:
