@@ -26,7 +26,7 @@ import json, sys, time, urllib.error, urllib.request
 url, key = sys.argv[1:]
 body = json.dumps({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}).encode()
 headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
-for _ in range(900):
+for _ in range(20):
     try:
         request = urllib.request.Request(url + "/v1/chat/completions", body, headers)
         print(json.load(urllib.request.urlopen(request, timeout=20))["choices"][0]["message"]["content"])
@@ -60,23 +60,26 @@ class Host:
         with contextlib.closing(client):
             return client.containers.list(all=True, filters={"label": f"cortex.node={self.node}"})
 
-    async def chat(self, document: ReplicaDocumentV1) -> str:
-        """One real answer, asked for where the engine publishes its ports."""
+    async def chat(self, document: ReplicaDocumentV1) -> str | None:
+        """One real answer, asked for where the engine publishes its ports; None when there is none within two seconds."""
         key = engine_api_key(SecretStr(self.cluster.secret_key), document.id, document.spec_hash)
         command = self.engine.inside(sys.executable, "-c", CHAT, str(document.endpoint), key)
-        return (await asyncio.to_thread(subprocess.check_output, command, text=True, timeout=200)).strip()
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=200, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
 
     async def serves(self, *models: ModelDocumentV1) -> None:
-        """Every model answers from the only container that it has, and nothing else is there."""
+        """Every model answers from the only container that it has, and nothing else is there. Documents are read anew
+        for each try: a container that has just been started again has another port."""
         for model in models:
 
-            async def is_up(model: ModelDocumentV1 = model) -> ReplicaDocumentV1 | None:
+            async def answers(model: ModelDocumentV1 = model) -> str | None:
                 document = await self.cluster.replica(model)
                 up = document is not None and document.state is ReplicaState.STARTED and document.trouble is None
-                return document if up else None
+                return await self.chat(document) if document is not None and up else None
 
-            document = await self.cluster.until(is_up, f"{model.name} runs", timeout=90)
-            assert await self.chat(document)
+            await self.cluster.until(answers, f"{model.name} answers", timeout=180)
         names = sorted(container.name for container in self.containers())
         assert names == sorted(f"llamacpp-model-{model.id}-0" for model in models)
 
