@@ -11,6 +11,7 @@ from cortex_console.adapters.event_feed import EventHub
 from cortex_console.adapters.http_client import new_client
 from cortex_console.components.page import Installation
 from cortex_console.entrypoints.assets import Assets
+from cortex_console.entrypoints.downloads import downloads_router
 from cortex_console.entrypoints.security import SameOrigin, SecurityHeaders
 from cortex_console.entrypoints.sessions import SessionRoutes
 from cortex_console.pages.catalogue import PAGES
@@ -38,6 +39,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         http.include_router(ops_router({"pages": nicegui_setup.readiness}))
         http.include_router(assets.router())
         http.include_router(SessionRoutes(api, assets.base, always_secure=settings.cookie_secure).router())
+        http.include_router(downloads_router(api))
         register(PAGES, installation)
         nicegui_setup.install(http, reconnect_timeout_s=settings.reconnect_timeout_s)
         http.add_middleware(SameOrigin, allowed=settings.allowed_origins)

@@ -25,9 +25,9 @@ class Question:
 
 
 @contextmanager
-def dialog(label: str, *, role: str = "dialog") -> Generator[ui.dialog]:
+def dialog(label: str, *, role: str = "dialog", wide: bool = False) -> Generator[ui.dialog]:
     """A dialog with its card, closed yet: make its content in the body, then `await` it and `.delete()` it."""
-    with ui.dialog().props(f"role={role}") as made, ui.card().classes("c-dialog"):
+    with ui.dialog().props(f"role={role}") as made, ui.card().classes(f"c-dialog{' c-dialog-wide' if wide else ''}"):
         labelled(made, label)
         yield made
 

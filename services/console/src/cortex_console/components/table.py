@@ -12,6 +12,7 @@ NARROW = 700
 """Below this many pixels rows become cards."""
 
 TEXT = '<span class="c-cell">{{ props.row.%s }}</span>'
+STRONG = '<span class="c-strong">{{ props.row.%s }}</span>'
 MONO = '<code class="c-code">{{ props.row.%s }}</code>'
 BADGE = """<span :class="'c-badge c-dot c-' + props.row.%s_tone">{{ props.row.%s }}</span>"""
 LINK = '<a class="c-link" :href="props.row.%s_href">{{ props.row.%s }}</a>'
@@ -19,6 +20,8 @@ TWO_LINES = """<span class="c-two"><a class="c-link" :href="props.row.%s_href">{
 <span class="c-hint c-mono">{{ props.row.%s_note }}</span></span>"""
 BADGE_NOTE = """<span class="c-two"><span><span :class="'c-badge c-dot c-' + props.row.%s_tone">{{ props.row.%s }}</span></span>
 <span class="c-hint">{{ props.row.%s_note }}</span></span>"""
+NAMED = """<span class="c-two"><span class="c-strong">{{ props.row.%s }}</span>
+<span v-if="props.row.%s_note" class="c-hint">{{ props.row.%s_note }}</span></span>"""
 TIME = '<time class="c-nowrap" :datetime="props.row.%s_at" :title="props.row.%s_exact">{{ props.row.%s }}</time>'
 """`time_cells` of domain/formatting.py makes its fields."""
 TAG = """<span :class="'c-tag c-tag-' + props.row.%s_kind">{{ props.row.%s }}</span>"""
