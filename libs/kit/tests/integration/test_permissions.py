@@ -29,6 +29,8 @@ from cortex_testing.servers import free_port, wait_for_port
 pytestmark = pytest.mark.integration
 DEPLOY = Path(__file__).parents[4] / "deploy" / "nats"
 PASSWORD = "p4ssword-of-a-test"
+REFUSED_S = 1.0
+"""A server says nothing to who may not publish: so long it is waited for."""
 
 
 def test_the_committed_users_are_those_of_the_code() -> None:
@@ -89,7 +91,9 @@ def key() -> KeyDocumentV1:
     return KeyDocumentV1(id=KeyId("k"), digest="d" * 64, name="k", aggregateversion=1)
 
 
-async def test_the_gateway_reads_what_the_registry_wrote_and_can_write_nothing(connect: Callable) -> None:
+async def test_the_gateway_reads_what_the_registry_wrote_and_can_write_nothing(
+    connect: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry, gateway = await connect("registry"), await connect("gateway")
     await KVStore(registry, KEYS).put("k", key())
     view = KVView(gateway, KEYS, KeyDocumentV1)
@@ -101,6 +105,7 @@ async def test_the_gateway_reads_what_the_registry_wrote_and_can_write_nothing(c
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    monkeypatch.setattr("cortex_kit.bus.API_TIMEOUT_S", REFUSED_S)
     refused = await asyncio.gather(
         *(KVStore(gateway, bucket).put("k", key()) for bucket in (KEYS, VERDICTS)), return_exceptions=True
     )
@@ -121,7 +126,7 @@ async def test_services_that_work_alone_can_hold_a_lease(connect: Callable, serv
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_only_the_gateway_records_usage(connect: Callable) -> None:
+async def test_only_the_gateway_records_usage(connect: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"request_id": "r", "key_id": "k", "model": "m", "route": "/v1", "stream": False, "status": 200}
     fields |= {"outcome": "completed", "duration_ms": 1, "started_at": "2026-11-22T00:00:00Z"}
     record = UsageRecordedV1.model_validate(fields)
@@ -129,6 +134,7 @@ async def test_only_the_gateway_records_usage(connect: Callable) -> None:
         EventPublisher(await connect(service), source=f"cortex/{service}/test")
         for service in ("orchestrator", "health", "gguf-inspector")
     ]
+    monkeypatch.setattr("cortex_kit.bus.API_TIMEOUT_S", REFUSED_S)
     stored = await asyncio.gather(*(publisher.try_publish(record, aggregate_id="r") for publisher in publishers))
     assert stored == [False, False, False]
     await EventPublisher(await connect("gateway"), source="cortex/gateway/test").publish(record, aggregate_id="r")
