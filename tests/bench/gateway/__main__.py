@@ -10,6 +10,7 @@ of a virtual machine moves by a factor of two while you look: compare within one
   python -m tests.bench.gateway --idle 1000,5000         memory of idle streams, a fresh process each
   python -m tests.bench.gateway --curve --plots docs/images    latency against load, as SVG
   python -m tests.bench.gateway --out results.json       keep what was measured
+  python -m tests.bench.gateway --only direct,gateway,gateway@/tmp/other/src     two versions of the gateway
   python -m tests.bench.gateway --realtime               on a machine that has other work, too (needs root)
 
 Rivals live in virtual environments of their own (--home) that are made when they are first needed; nginx comes from the

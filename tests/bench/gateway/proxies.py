@@ -107,9 +107,12 @@ class Starter:
             return Proxy(name, self._engines.ports[0], None, [self._engines.pid], "none")
         self._count += 1
         port = free_port()
-        api_key = self.world.api_key if name == "gateway" else "sk-bench-0001"
-        command, environment = self._commands()[name](port, api_key)
-        log = (self._folder / f"{name}-{self._count}.log").open("wb")
+        kind, _, sources = name.partition("@")
+        api_key = self.world.api_key if kind == "gateway" else "sk-bench-0001"
+        command, environment = self._commands()[kind](port, api_key)
+        if sources:
+            environment["PYTHONPATH"] = sources
+        log = (self._folder / f"{kind}-{self._count}.log").open("wb")
         pinned = self._cores.pin(command, self._cores.proxy)
         process = subprocess.Popen(
             pinned, env=os.environ | environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True

@@ -13,28 +13,32 @@ from cortex_gateway.adapters.counters import JetStreamCounters
 from cortex_gateway.adapters.hints import HintQueue
 from cortex_gateway.adapters.snapshot import SnapshotFile
 from cortex_gateway.adapters.token_counter import EngineTokenCounter
-from cortex_gateway.adapters.upstream_client import PooledUpstreamClient
+from cortex_gateway.adapters.upstream_client import OpenConnections, PooledUpstreamClient
 from cortex_gateway.adapters.usage_publisher import UsagePublisher
 from cortex_gateway.adapters.usage_spool import UsageSpool
 from cortex_gateway.admission import GatePolicy
 from cortex_gateway.cancelling import Cancellation
+from cortex_gateway.direct import DirectPath
+from cortex_gateway.direct_request import Stations
 from cortex_gateway.domain.balancing import BreakerPolicy
 from cortex_gateway.domain.hedging import HedgePolicy
 from cortex_gateway.domain.routing import Keys, RoutingTable
+from cortex_gateway.entrypoints.operations import AsgiApp
 from cortex_gateway.entrypoints.options import ServerOptions, tls_context
-from cortex_gateway.entrypoints.server import HttpServer
+from cortex_gateway.entrypoints.server import Handler, HttpServer
 from cortex_gateway.fleet import FleetPolicy
 from cortex_gateway.forwarding import Dispatcher, Limits
 from cortex_gateway.inference import InferenceHandler
 from cortex_gateway.limiter import Limiter, LimiterRules
 from cortex_gateway.observing import Observing
 from cortex_gateway.passthrough import Passthrough
-from cortex_gateway.pipeline import Gateway, Parts
+from cortex_gateway.pipeline import Gateway, Parts, new_traffic
 from cortex_gateway.projection import Projection, SnapshotRules, Views
 from cortex_gateway.relay import Relay
 from cortex_gateway.settings import Settings
 from cortex_gateway.settlement import Bookkeeper
 from cortex_gateway.tracing import RequestTracer
+from cortex_gateway.traffic import Traffic
 from cortex_gateway.waiting import WaitPolicy
 from cortex_kit.bus import Bus
 from cortex_kit.clock import Clock, SystemClock
@@ -84,9 +88,17 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     )
     cancels = CancelBus(bus, inference.running)
     passthrough = Passthrough(projection, client, enabled=settings.upstream_passthrough)
-    gateway = Gateway(Parts(projection, inference, books, clock, passthrough, Cancellation(inference.running, cancels)))
-    server = _build_http(settings, gateway, projection, spool)
+    traffic = new_traffic()
+    cancellation = Cancellation(inference.running, cancels)
+    gateway = Gateway(Parts(projection, inference, books, clock, passthrough, cancellation, traffic))
+    pool = OpenConnections(client)
+    stations = Stations(dispatcher, pool, relay, books, inference.running, traffic, clock, settings.max_response_bytes)
+    direct = DirectPath(
+        stations, projection, limiter, tracer, gateway.resume, default_max_tokens=settings.default_max_tokens
+    )
+    server = _build_http(settings, gateway.handle, direct, _checks(projection, spool, traffic))
     _show_state(spool, projection)
+    tasks = _tasks(bus, views, projection, (hints, cancels, limiter, books, publisher))
 
     async def drain() -> None:
         server.drain()
@@ -95,7 +107,26 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         await publisher.flush(FLUSH_TIMEOUT_S)
         await projection.save()
 
-    tasks: dict[str, Callable[[], Awaitable[None]]] = {
+    try:
+        with observing.exported():
+            yield Service(
+                name="gateway",
+                http=server,
+                tasks=tasks,
+                drain=drain,
+            )
+    finally:
+        await _close(tracing, client, spool)
+
+
+def _tasks(
+    bus: Bus,
+    views: Views,
+    projection: Projection,
+    others: tuple[HintQueue, CancelBus, Limiter, Bookkeeper, UsagePublisher],
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    hints, cancels, limiter, books, publisher = others
+    return {
         "bus": bus.run,
         "models": views.models.run,
         "keys": views.keys.run,
@@ -109,16 +140,6 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         "usage": publisher.run,
         "staleness": lambda: _watch_staleness(bus),
     }
-    try:
-        with observing.exported():
-            yield Service(
-                name="gateway",
-                http=server,
-                tasks=tasks,
-                drain=drain,
-            )
-    finally:
-        await _close(tracing, client, spool)
 
 
 def _build_projection(bus: Bus, settings: Settings, clock: Clock) -> tuple[Views, Projection]:
@@ -182,20 +203,23 @@ def _on_swap(table: RoutingTable, dispatcher: Dispatcher, client: PooledUpstream
     client.forget_others({(endpoint.host, endpoint.port, endpoint.tls) for endpoint in endpoints})
 
 
-def _build_http(settings: Settings, gateway: Gateway, projection: Projection, spool: UsageSpool) -> HttpServer:
-    operations = ops_app(
+def _checks(projection: Projection, spool: UsageSpool, traffic: Traffic) -> AsgiApp:
+    return ops_app(
         "Cortex gateway",
         {
             "projection": projection.readiness,
             "spool": spool.readiness,
-            "draining": lambda: "shutting down" if gateway.draining else None,
+            "draining": lambda: "shutting down" if traffic.draining else None,
         },
         lambda: {"projection": projection.details()},
     )
+
+
+def _build_http(settings: Settings, handler: Handler, direct: DirectPath, operations: AsgiApp) -> HttpServer:
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = tls_context(settings.tls_certificate, settings.tls_key)
-    return HttpServer(gateway.handle, operations, _server_options(settings), tls=tls)
+    return HttpServer(handler, operations, _server_options(settings), direct=direct, tls=tls)
 
 
 def _server_options(settings: Settings) -> ServerOptions:

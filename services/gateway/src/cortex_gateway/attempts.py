@@ -65,6 +65,8 @@ class Call:
     refusal: ApiError | None = None
     """What an engine that was loading said last."""
     not_before: dict[str, float] | None = None
+    begun: "tuple[Sent, Awaitable[UpstreamResponse]] | None" = None
+    """A first attempt that is on its way; it holds a place of the model's gate."""
 
     def turn_over(self) -> None:
         """Begin with another model: what was learnt of the one before does not count."""
@@ -95,6 +97,18 @@ class Answer:
         fleet.give(self.target.incarnation)
         if self.entered is not None:
             fleet.gate.leave(fleet.now() - self.entered)
+
+
+@dataclass(slots=True)
+class Sent:
+    """A request on its way to a replica, which counts it as taken. `began`: when, by the loop's clock."""
+
+    fleet: Fleet
+    route: Route
+    target: Target
+    request: UpstreamRequest
+    figures: UpstreamCell
+    began: float
 
 
 class Attempts:
@@ -136,48 +150,59 @@ class Attempts:
             ApiError: the engine's refusal, or a failure that must not be tried again.
         """
         request = call.prepare(route, target)
-        call.target, call.sent = target, request
         if self._breakers:
             self._reserve_probe(target)
         fleet.take(target.incarnation)
         figures = call.metrics.upstream(target)
         figures.selected += 1
+        sent = Sent(fleet, route, target, request, figures, self._now())
+        return await self.conclude(sent, self._client.post(target.endpoint, request), call)
+
+    async def conclude(self, sent: "Sent", response: Awaitable[UpstreamResponse], call: Call) -> Answer | None:
+        """What follows from sending: see `attempt`."""
+        call.target, call.sent = sent.target, sent.request
         answer: Answer | None = None
         try:
-            answer = await self._exchange(fleet, target, request, call, figures)
+            answer = await self._judge(sent, await response, call)
         except UpstreamError as error:
-            figures.failures += 1
-            self._on_failure(route, target, call, error)
+            sent.figures.failures += 1
+            self._on_failure(sent.route, sent.target, call, error)
         finally:
             if answer is None:
-                fleet.give(target.incarnation)
+                sent.fleet.give(sent.target.incarnation)
         return answer
+
+    def is_troubled(self, fleet: Fleet) -> bool:
+        """Whether any of the replicas has failed lately."""
+        breakers = self._breakers
+        return bool(breakers) and any(target.incarnation in breakers for target in fleet.targets)
+
+    def note_beginning(self, sent: "Sent") -> None:
+        """An answer has begun, whatever it says."""
+        sent.figures.latency.observe(self._now() - sent.began)
+        if self._breakers:
+            self._breakers.pop(sent.target.incarnation, None)
 
     def _reserve_probe(self, target: Target) -> None:
         breaker = self._breakers.get(target.incarnation)
         if breaker is not None:
             self._breakers[target.incarnation] = on_attempt(breaker, self._now(), self._policy)
 
-    async def _exchange(
-        self, fleet: Fleet, target: Target, request: UpstreamRequest, call: Call, figures: UpstreamCell
-    ) -> Answer | None:
-        began = self._now()
-        response = await self._client.post(target.endpoint, request)
-        figures.latency.observe(self._now() - began)
+    async def _judge(self, sent: "Sent", response: UpstreamResponse, call: Call) -> Answer | None:
         kept = False
         try:
-            self._breakers.pop(target.incarnation, None)
+            self.note_beginning(sent)
             if response.status >= 400:
-                figures.failures += response.status >= 500
-                await self._refuse(response, call, target)
+                sent.figures.failures += response.status >= 500
+                await self._refuse(response, call, sent.target)
                 return None
             if response.status != 200:
                 raise errors.engine_answer_unusable(f"status {response.status}")
             is_stream = call.stream and (response.header(b"content-type") or b"").startswith(EVENT_STREAM)
-            figures.answers += 1
+            sent.figures.answers += 1
             first = await response.read() if is_stream else b""
             kept = True
-            return Answer(fleet, target, request, response, first, is_stream)
+            return Answer(sent.fleet, sent.target, sent.request, response, first, is_stream)
         finally:
             if not kept:
                 response.close()

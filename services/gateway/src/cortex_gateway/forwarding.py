@@ -1,13 +1,13 @@
 """Finding a model and a replica and getting an answer to begin: places, choice, attempts, waiting, fallbacks."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from cortex_contracts.base import ModelId
 from cortex_gateway import metrics
 from cortex_gateway.admission import GatePolicy, Visitor
-from cortex_gateway.attempts import Answer, Attempts, Call
+from cortex_gateway.attempts import Answer, Attempts, Call, Sent
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.balancing import BreakerPolicy
 from cortex_gateway.domain.errors import ApiError
@@ -16,7 +16,7 @@ from cortex_gateway.domain.hedging import Beginnings, HedgePolicy
 from cortex_gateway.domain.routing import Route, RoutingTable, Target
 from cortex_gateway.fleet import Fleet, FleetPolicy, Fleets
 from cortex_gateway.hedging import Attempt, race
-from cortex_gateway.ports import Hints, UpstreamClient, UpstreamRequest
+from cortex_gateway.ports import Hints, UpstreamClient, UpstreamRequest, UpstreamResponse
 from cortex_gateway.projection import Projection
 from cortex_gateway.waiting import WaitingRoom, WaitPolicy
 
@@ -67,7 +67,12 @@ class Dispatcher:
         Raises:
             ApiError: no replica or no place in time, or the engine's own refusal.
         """
-        self._attempts.budget.deposit()
+        if call.begun is not None:
+            answer = await self._conclude(call, *call.begun)
+            if answer is not None:
+                return answer
+        else:
+            self._attempts.budget.deposit()
         call.since = self._now()
         table = self._projection.table
         route = table.find(call.model)
@@ -78,6 +83,34 @@ class Dispatcher:
             if len(chain) > 1:
                 return await self._serve_any(chain, call)
         return await self._serve(call.model, call, patient=True)
+
+    def at_rest(self, route: Route) -> Fleet | None:
+        """The model's replicas, if one attempt at any of them is all that a request needs to plan for. Without waiting."""
+        if route.model.fallbacks or self._hedge.mode != "off" or not route.targets:
+            return None
+        fleet = self._fleets.of(route)
+        return None if self._attempts.is_troubled(fleet) else fleet
+
+    def note_beginning(self, sent: Sent) -> None:
+        """An attempt made elsewhere, at a fleet `at_rest`, has an answer 200."""
+        self._attempts.budget.deposit()
+        self._attempts.note_beginning(sent)
+        sent.figures.answers += 1
+
+    async def _conclude(self, call: Call, sent: Sent, response: Awaitable[UpstreamResponse]) -> Answer | None:
+        """See an attempt through that was begun elsewhere."""
+        call.begun = None
+        call.since = sent.began
+        call.route = sent.route
+        answer: Answer | None = None
+        try:
+            answer = await self._attempts.conclude(sent, response, call)
+            if answer is not None:
+                answer.entered = sent.began
+            return answer
+        finally:
+            if answer is None:
+                sent.fleet.gate.leave(self._now() - sent.began)
 
     async def _serve_any(self, chain: tuple[Route, ...], call: Call) -> Answer:
         """Each model in turn, none of them waited for; the first one patiently when all are out of reach."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cortex_contracts.enums import UsageOutcome
+from cortex_gateway.begun import Begun
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, require_scope
 from cortex_gateway.domain.errors import ApiError
@@ -20,15 +21,13 @@ from cortex_gateway.early_stream import end_with, ping
 from cortex_gateway.fleet import SESSION_HEADER, Affinity
 from cortex_gateway.forwarding import Answer, Call, Dispatcher
 from cortex_gateway.limiter import Limiter
-from cortex_gateway.metrics import RouteMetrics
+from cortex_gateway.metrics import CLIENT_CLOSED, RouteMetrics
 from cortex_gateway.ports import ClientGoneError, Headers, Reply, Request, UpstreamRequest
 from cortex_gateway.projection import Projection
 from cortex_gateway.relay import Delivery, Relay
 from cortex_gateway.running import RunningRequests, deadline_of
 from cortex_gateway.settlement import Bookkeeper, Exchange
 from cortex_gateway.tracing import RequestTracer
-
-CLIENT_CLOSED = 499
 
 
 @dataclass(slots=True)
@@ -76,21 +75,35 @@ class InferenceHandler:
         inference.reply.watch()
         ask = read_ask(inference.api, body, self._default_max_tokens)
         exchange = self._new_exchange(inference, ask)
-        head = _head(inference, exchange)
-        call = Call(
-            model=ask.fields.model,
-            stream=ask.stream or ask.several,
-            request_id=inference.request_id,
-            metrics=inference.metrics,
-            prepare=lambda route, target: _prepare(route, target, inference, ask, head),
-            key_id=inference.key.document.id,
-            batch=inference.key.document.priority == "batch",
-            affinity=_affinity(inference, ask),
-            may_use=lambda route: inference.key.may_use(route.names),
-            ping=functools.partial(ping, inference.reply, _headers(inference)) if ask.stream else None,
+        return await self._carry(inference, exchange, _call(inference, ask, exchange), ask)
+
+    async def resume(self, request: Request, reply: Reply, begun: Begun) -> int:
+        """`run` for what the direct path began: its sender is known, its body read, its first attempt made."""
+        reply.watch()
+        exchange, ask = begun.exchange, begun.ask
+        inference = Inference(
+            request,
+            reply,
+            exchange.api,
+            exchange.key,
+            exchange.request_id,
+            exchange.correlation_id or exchange.request_id,
+            begun.metrics,
+            exchange.started_at,
+            exchange.started,
         )
+        call = _call(inference, ask, exchange)
+        call.begun = begun.attempt
+        call.target, call.route = exchange.target, exchange.route
+        return await self._carry(inference, exchange, call, ask, begun.error)
+
+    async def _carry(
+        self, inference: Inference, exchange: Exchange, call: Call, ask: Ask, failed: ApiError | None = None
+    ) -> int:
         running = self.running.enter(call.key_id, call.request_id, deadline_of(inference.request))
         try:
+            if failed is not None:
+                raise failed
             return await self._forward(inference, exchange, call, ask)
         except ApiError as error:
             if exchange.permit is not None:
@@ -114,6 +127,8 @@ class InferenceHandler:
 
     async def _admit(self, inference: Inference, exchange: Exchange, ask: Ask) -> Headers:
         """Take what the request may use of its key's limits; the headers that tell the client how much is left."""
+        if exchange.permit is not None:
+            return exchange.permit.headers()
         if self._limiter is None or not inference.key.limited:
             return []
         permit = await self._limiter.admit(inference.key, ask.need(), stream=ask.stream)
@@ -138,7 +153,7 @@ class InferenceHandler:
             served_by = call.route or route
             headers = [*_headers(inference), (b"x-cortex-model", served_by.label), *limits]
             delivery = Delivery(exchange, answer, inference.reply, headers, call.metrics)
-            answering = _answering(served_by, answer, inference, ask)
+            answering = answering_of(served_by, answer.target, ask, inference.request_id)
             if answer.is_stream and ask.stream:
                 await self._relay.stream(delivery, answering.leveller())
             elif answer.is_stream:
@@ -186,17 +201,33 @@ class InferenceHandler:
         )
 
 
-def _head(inference: Inference, exchange: Exchange) -> bytes:
+def _call(inference: Inference, ask: Ask, exchange: Exchange) -> Call:
+    head = engine_head(inference.request_id, exchange)
+    return Call(
+        model=ask.fields.model,
+        stream=ask.stream or ask.several,
+        request_id=inference.request_id,
+        metrics=inference.metrics,
+        prepare=lambda route, target: prepare(route, target, ask, head),
+        key_id=inference.key.document.id,
+        batch=inference.key.document.priority == "batch",
+        affinity=affinity_of(inference.request, ask),
+        may_use=lambda route: inference.key.may_use(route.names),
+        ping=functools.partial(ping, inference.reply, _headers(inference)) if ask.stream else None,
+    )
+
+
+def engine_head(request_id: str, exchange: Exchange) -> bytes:
     """The header lines that the engine is sent for this request."""
-    head = b"x-request-id: " + inference.request_id.encode() + b"\r\n"
+    head = b"x-request-id: " + request_id.encode() + b"\r\n"
     return head if exchange.trace is None else head + exchange.trace.head
 
 
-def _prepare(route: Route, target: Target, inference: Inference, ask: Ask, head: bytes) -> UpstreamRequest:
+def prepare(route: Route, target: Target, ask: Ask, head: bytes) -> UpstreamRequest:
     """The engine's form of the request; raises ApiError when this engine cannot do what it asks."""
     model = route.model
     return UpstreamRequest(
-        path=inference.api.upstream_path,
+        path=ask.api.upstream_path,
         body=engine_body(ask, route.capabilities, _name_at(route, target, ask), route.defaults),
         first_byte_timeout_s=model.request_timeout_s,
         idle_timeout_s=model.stream_timeout_s,
@@ -214,9 +245,9 @@ async def _fail(inference: Inference, ask: Ask, error: ApiError) -> int:
     return error.status
 
 
-def _affinity(inference: Inference, ask: Ask) -> Affinity | None:
+def affinity_of(request: Request, ask: Ask) -> Affinity | None:
     """What may tie the request to a replica; the body counts for models with prefix_affinity only."""
-    session = inference.request.header(SESSION_HEADER)
+    session = request.header(SESSION_HEADER)
     if session is None and not ask.api.streams:
         return None
     key = ask.fields.prompt_cache_key
@@ -233,10 +264,11 @@ def _name_at(route: Route, target: Target, ask: Ask) -> str:
     return target.served_name or (asked if asked in route.adapters else route.model.served_model_name)
 
 
-def _answering(route: Route, answer: Answer, inference: Inference, ask: Ask) -> Answering:
-    name = _name_at(route, answer.target, ask)
+def answering_of(route: Route, target: Target, ask: Ask, request_id: str) -> Answering:
+    """How an answer of this replica is made the client's."""
+    name = _name_at(route, target, ask)
     own = ask.fields.model in route.names
-    return Answering(ask, route.capabilities, name, own, inference.request_id)
+    return Answering(ask, route.capabilities, name, own, request_id)
 
 
 def _prepare_rendering(route: Route, call: Call, ask: Ask) -> UpstreamRequest:

@@ -66,7 +66,7 @@ class Family(Collector, Generic[InstrumentT]):
         self.help_text = help_text
         self.label_names = tuple(labels)
         self.kind = kind
-        self._make = make
+        self._make: Callable[[], InstrumentT] = make
         self._children: dict[tuple[str, ...], InstrumentT] = {}
         if registry is not None:
             registry.register(self)
@@ -115,9 +115,9 @@ def add(metric: Metric, labels: dict[str, str], child: Cell | Spread) -> None:
         metric.add_sample(metric.name + suffix, labels, child.value)
         return
     below = 0
-    for bound, count in zip((*child.bounds, "+Inf"), child.counts, strict=True):
+    bounds = [*(str(float(bound)) for bound in child.bounds), "+Inf"]
+    for text, count in zip(bounds, child.counts, strict=True):
         below += count
-        text = bound if isinstance(bound, str) else str(float(bound))
         metric.add_sample(f"{metric.name}_bucket", {**labels, "le": text}, below)
     metric.add_sample(f"{metric.name}_count", labels, below)
     metric.add_sample(f"{metric.name}_sum", labels, child.total)

@@ -108,6 +108,14 @@ class Permit:
         """OpenAI's rate-limit headers as of now."""
         return self._limiter.headers(self._state)
 
+    def head(self) -> bytes:
+        """The same as header lines."""
+        state, now = self._state, self._clock.monotonic()
+        requests, tokens = state.requests, state.tokens
+        if tokens is None:
+            return b"" if requests is None else requests.head(now)
+        return tokens.head(now) if requests is None else requests.head(now) + tokens.head(now)
+
 
 class Limiter:
     """Admits requests of limited keys. `run` must be running for anything beyond the shares in hand."""
@@ -153,10 +161,18 @@ class Limiter:
                 taken.append((share, asked))
                 permit.took(share)
         except BaseException:
-            for share, asked in taken:
-                share.undo(asked, now)
+            for granted, asked in taken:
+                granted.undo(asked, now)
             raise
         return permit
+
+    def try_admit(self, key: ApiKey, need: Need, *, stream: bool) -> Permit | None:
+        """`admit` when everything is in hand, else None: nothing was taken."""
+        now = self._clock.monotonic()
+        state = self._state_of(key.document, now)
+        units = self._units(state, need)
+        permit = Permit(self, state, self._clock, units, now)
+        return permit if self._at_once(state, permit, units, now, stream=stream) else None
 
     def _at_once(self, state: KeyState, permit: Permit, units: int, now: float, *, stream: bool) -> bool:
         """Take everything from what is in hand, or nothing; the way of most requests."""

@@ -6,9 +6,11 @@ What changes with every request is made of `instruments`, the rest of prometheus
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 from cortex_gateway.domain.routing import RoutingTable, Target
-from cortex_gateway.instruments import Cell, counters, gauges, histograms
+from cortex_gateway.instruments import Cell, Family, counters, gauges, histograms
 from cortex_gateway.upstream_metrics import UpstreamCell, UpstreamMetrics
 
+CLIENT_CLOSED = 499
+"""Status of a request whose client left before its answer."""
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _TOKEN = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
 
@@ -50,7 +52,9 @@ RETRIES = counters("gateway_upstream_retries_total", "Further attempts before th
 BREAKER_OPENS = counters("gateway_breaker_open_total", "Breakers opened", ["engine_type", "replica"])
 DISCONNECTS = counters("gateway_client_disconnects_total", "Clients that hung up before the end", ["route"])
 STREAM_ERRORS = Counter("gateway_stream_errors_total", "Streams that ended with an error", ["engine_type"])
-USAGE_RECORDS = counters("gateway_usage_records_total", "Usage records, by what became of them", ["outcome"])
+USAGE_RECORDS: Family[Cell] = counters(
+    "gateway_usage_records_total", "Usage records, by what became of them", ["outcome"]
+)
 SPOOL_BYTES = Gauge("gateway_usage_spool_bytes", "Usage records on disk that NATS does not have yet")
 SPOOL_SEGMENTS = Gauge("gateway_usage_spool_segments", "Files of the usage spool")
 PROJECTION_AGE = Gauge("gateway_projection_age_seconds", "Since the projection was known to be true; 0 while it is")

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,18 +11,20 @@ import msgspec
 from cortex_contracts.documents import ModelDocumentV1
 from cortex_contracts.enums import DesiredState, Lifecycle
 from cortex_gateway import metrics
+from cortex_gateway.begun import Begun
 from cortex_gateway.cancelling import REQUESTS_PATH, Cancellation
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.auth import ApiKey, authenticate
 from cortex_gateway.domain.dialects import dialect_of, error_body
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.requests import API_ROUTES
-from cortex_gateway.inference import CLIENT_CLOSED, Inference, InferenceHandler
-from cortex_gateway.metrics import RouteMetrics
+from cortex_gateway.inference import Inference, InferenceHandler
+from cortex_gateway.metrics import CLIENT_CLOSED, RouteMetrics
 from cortex_gateway.passthrough import PREFIX, Passthrough
 from cortex_gateway.ports import ClientGoneError, Reply, Request
 from cortex_gateway.projection import Projection
 from cortex_gateway.settlement import Bookkeeper
+from cortex_gateway.traffic import Traffic
 from cortex_kit.clock import Clock
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
@@ -44,6 +47,20 @@ class Parts:
     clock: Clock
     passthrough: Passthrough
     cancellation: Cancellation
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """When a request came, and which figures it belongs to."""
+
+    started: float
+    figures: RouteMetrics
+
+
+def new_traffic() -> Traffic:
+    """With figures for every path that the gateway knows."""
+    return Traffic((*API_ROUTES, MODELS_PATH, PREFIX))
 
 
 class Gateway:
@@ -56,22 +73,31 @@ class Gateway:
         self._clock = parts.clock
         self._passthrough = parts.passthrough
         self._cancellation = parts.cancellation
-        self._metrics = {path: RouteMetrics(path) for path in (*API_ROUTES, MODELS_PATH, PREFIX)}
-        self._other = RouteMetrics("other")
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self.draining = False
+        self._traffic = parts.traffic
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request, whatever happens. Cancelled only by a shutdown."""
         started = self._clock.monotonic()
         own_id = uuid7()
         request_id = client_request_id(request) or own_id
-        route_metrics = self._metrics_of(request.path)
-        self._enter()
+        figures = self._figures_of(request.path)
+        answering = self._answer(request, reply, own_id, request_id, started)
+        await self._guarded(request, reply, request_id, _Timing(started, figures), answering)
+
+    async def resume(self, request: Request, reply: Reply, begun: Begun) -> None:
+        """`handle` for what the direct path began."""
+        exchange = begun.exchange
+        request_id = exchange.correlation_id or exchange.request_id
+        answering = self._inference.resume(request, reply, begun)
+        await self._guarded(request, reply, request_id, _Timing(exchange.started, begun.metrics), answering)
+
+    async def _guarded(
+        self, request: Request, reply: Reply, request_id: str, timing: "_Timing", answering: Awaitable[int]
+    ) -> None:
+        self._traffic.enter()
         status = 500
         try:
-            status = await self._answer(request, reply, own_id, request_id, started)
+            status = await answering
         except ApiError as error:
             status = await self._refuse(request, reply, error, request_id)
         except ClientGoneError:
@@ -88,39 +114,20 @@ class Gateway:
             log.exception("request_failed", request_id=request_id, path=request.path)
             status = await self._refuse(request, reply, errors.internal_error(), request_id)
         finally:
-            self._leave()
-            if status == CLIENT_CLOSED:
-                route_metrics.disconnects.inc()
-            route_metrics.requests(status).inc()
-            route_metrics.latency.observe(self._clock.monotonic() - started)
+            self._traffic.leave(timing.figures, status, self._clock.monotonic() - timing.started)
 
     async def drain(self) -> None:
         """Refuse new requests; return when those in flight are answered and settled."""
-        self.draining = True
-        while self._in_flight:
-            self._idle.clear()
-            await self._idle.wait()
+        await self._traffic.drained()
         await self._books.drained()
 
-    def _enter(self) -> None:
-        self._in_flight += 1
-        metrics.IN_FLIGHT.value = self._in_flight
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
-        metrics.IN_FLIGHT.value = self._in_flight
-        if self.draining and self._in_flight == 0:
-            self._idle.set()
-
-    def _metrics_of(self, path: str) -> RouteMetrics:
+    def _figures_of(self, path: str) -> RouteMetrics:
         if path.startswith(MODELS_PATH):
-            return self._metrics[MODELS_PATH]
-        if path.startswith(PREFIX):
-            return self._metrics[PREFIX]
-        return self._metrics.get(path, self._other)
+            return self._traffic.figures(MODELS_PATH)
+        return self._traffic.figures(PREFIX if path.startswith(PREFIX) else path)
 
     async def _answer(self, request: Request, reply: Reply, own_id: str, request_id: str, started: float) -> int:
-        if self.draining:
+        if self._traffic.draining:
             raise errors.draining()
         path = request.path
         api = API_ROUTES.get(path)
@@ -136,7 +143,7 @@ class Gateway:
             if request.method != "POST":
                 raise errors.method_not_allowed(request.method, path, "POST")
             return await self._inference.run(
-                Inference(request, reply, api, key, own_id, request_id, self._metrics[path], now, started)
+                Inference(request, reply, api, key, own_id, request_id, self._traffic.figures(path), now, started)
             )
         if path == MODELS_PATH or path.startswith(MODELS_PATH + "/"):
             if request.method != "GET":
@@ -191,7 +198,7 @@ class Gateway:
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
         ]
-        if self.draining or error.status == 408:
+        if self._traffic.draining or error.status == 408:
             headers.append((b"connection", b"close"))
         try:
             await reply.start(error.status, headers)

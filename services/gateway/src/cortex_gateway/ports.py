@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cortex_contracts.base import ModelId, ReplicaId
 from cortex_gateway.domain.routing import Endpoint, Route, Target
+from cortex_gateway.wire.answers import AnswerHead
 from cortex_kit.errors import TransientError
 
 Headers = list[tuple[bytes, bytes]]
@@ -38,7 +39,7 @@ class UpstreamError(TransientError):
 
 @dataclass(slots=True)
 class UpstreamRequest:
-    """One request to an engine, not to be changed. `extra_head` holds further header lines, each ended by CRLF."""
+    """One request to an engine, not to be changed once it is sent. `extra_head` holds further header lines, each ended by CRLF."""
 
     path: str
     body: bytes
@@ -92,6 +93,69 @@ class UpstreamClient(Protocol):
             UpstreamError: CONNECT, NO_ANSWER, TIMEOUT or BROKEN. A reused connection that the engine had closed
                 meanwhile is not an error: the request is repeated once on a fresh one.
         """
+        ...
+
+
+class UpstreamLine(Protocol):
+    """A connection to an engine that is used without waiting. See `adapters.upstream_connection`."""
+
+    head: AnswerHead
+    head_done: bool
+    complete: bool
+    error: UpstreamError | None
+
+    def take(self) -> bytes:
+        """All body bytes that are there."""
+        ...
+
+    def expect(self, on_progress: Callable[[], None]) -> None:
+        """Call back when something came or nothing more will, perhaps once too often; fail after a time of silence."""
+        ...
+
+    def rest(self) -> None:
+        """Call nobody back; no time runs."""
+        ...
+
+
+LineT = TypeVar("LineT", bound=UpstreamLine)
+
+
+class UpstreamPool(Protocol[LineT]):
+    """Connections to engines that are open already."""
+
+    def idle(self, endpoint: Endpoint) -> LineT | None:
+        """One that may be used at once; `release` it afterwards."""
+        ...
+
+    def begin(self, line: LineT, endpoint: Endpoint, request: UpstreamRequest) -> None:
+        """Send a request on an idle connection."""
+        ...
+
+    def response(self, endpoint: Endpoint, line: LineT) -> UpstreamResponse:
+        """The answer whose head has come."""
+        ...
+
+    def release(self, endpoint: Endpoint, line: LineT) -> None:
+        """Keep it if its answer was read to the end, else close it."""
+        ...
+
+
+class ClientLine(Protocol):
+    """What the direct path needs of a client's connection."""
+
+    write_paused: bool
+
+    def await_drain(self, on_drained: Callable[[], None]) -> None:
+        """Call back when the client has taken enough of what was written; it is cut off when it takes nothing for too
+        long."""
+        ...
+
+    def conclude(self) -> None:
+        """The present request is answered, or its client is gone."""
+        ...
+
+    def go_on(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Let a coroutine answer the present request."""
         ...
 
 
@@ -177,6 +241,26 @@ class Reply(Protocol):
         Raises:
             ClientGoneError: the client takes nothing any more.
         """
+        ...
+
+
+class PlainReply(Reply, Protocol):
+    """`Reply` for whoever never waits."""
+
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        """Call back when the client hangs up; at once if it has."""
+        ...
+
+    def finish(self) -> None:
+        """Whatever the client does now is of no interest."""
+        ...
+
+    def begin_plain(self, lines: bytes, length: int | None) -> None:
+        """Begin an answer 200 with whole header lines; `length` None: it comes in chunks."""
+        ...
+
+    def put(self, chunk: bytes, *, more: bool) -> None:
+        """Pass bytes on. Raises ClientGoneError."""
         ...
 
 

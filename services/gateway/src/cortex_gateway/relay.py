@@ -55,12 +55,12 @@ class Relay:
         try:
             body = delivery.answer.first + await response.read_all(self._max_response_bytes)
         except UpstreamError as error:
-            raise _as_api_error(error) from error
+            raise as_api_error(error) from error
         except asyncio.CancelledError:
             self._books.settle_interrupted(exchange, 499, UsageOutcome.CLIENT_DISCONNECTED, Tokens(estimated=True))
             raise
         exchange.first_byte = self._clock.monotonic()
-        body, usage = _use(answering.whole, body)
+        body, usage = use(answering.whole, body)
         content_type = response.header(b"content-type") or _JSON
         await self._send_whole(delivery, body, usage, content_type)
 
@@ -74,22 +74,22 @@ class Relay:
         try:
             await self._take(delivery.answer, leveller)
         except asyncio.CancelledError:
-            self._interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
+            self.interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
             raise
         if leveller.error is not None:
-            self._interrupted(delivery.exchange, leveller, UsageOutcome.UPSTREAM_ERROR)
+            self.interrupted(delivery.exchange, leveller, UsageOutcome.UPSTREAM_ERROR)
             raise leveller.error
         delivery.exchange.first_byte = self._clock.monotonic()
-        body, _ = _use(answering.whole, gathering.document(leveller.usage or Tokens()))
+        body, _ = use(answering.whole, gathering.document(leveller.usage or Tokens()))
         await self._send_whole(delivery, body, leveller.usage, _JSON)
 
-    async def read(self, answer: Answer, use: Callable[[bytes], T]) -> T:
-        """What `use` makes of a whole answer that is not for the client. Raises ApiError."""
+    async def read(self, answer: Answer, how: Callable[[bytes], T]) -> T:
+        """What `how` makes of a whole answer that is not for the client. Raises ApiError."""
         try:
             body = answer.first + await answer.response.read_all(self._max_response_bytes)
         except UpstreamError as error:
-            raise _as_api_error(error) from error
-        return _use(use, body)
+            raise as_api_error(error) from error
+        return use(how, body)
 
     async def _take(self, answer: Answer, leveller: Leveller) -> None:
         """Feed a stream to its end, at most as many bytes as an answer may have."""
@@ -105,7 +105,7 @@ class Relay:
             if not leveller.done:
                 leveller.fail(errors.engine_lost())
         except UpstreamError as error:
-            leveller.fail(_as_api_error(error))
+            leveller.fail(as_api_error(error))
         except StreamGarbageError as error:
             leveller.fail(errors.engine_answer_unusable(str(error)))
         if leveller.error is None:
@@ -113,9 +113,7 @@ class Relay:
 
     async def _send_whole(self, delivery: Delivery, body: bytes, usage: Tokens | None, content_type: bytes) -> None:
         """Settle, then answer."""
-        exchange = delivery.exchange
-        tokens = usage or Tokens(prompt=estimate_tokens(exchange.sent_body or b""), estimated=True)
-        self._books.settle(exchange, 200, UsageOutcome.COMPLETED, tokens)
+        self.settle_whole(delivery.exchange, usage)
         length = str(len(body)).encode()
         await delivery.reply.start(
             200, [(b"content-type", content_type), (b"content-length", length), *delivery.headers]
@@ -133,16 +131,16 @@ class Relay:
             out = await self._pump(delivery, leveller)
             if leveller.error is not None and not reply.started and not out:
                 raise leveller.error
-            self._settle_stream(delivery.exchange, leveller)
+            self.settle_stream(delivery.exchange, leveller)
             if delivery.exchange.first_byte is None:
                 await self._start(delivery)
             await reply.send(out + leveller.tail(), more=False)
         except (asyncio.CancelledError, ClientGoneError):
-            self._interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
+            self.interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
             raise
         if leveller.error is not None:
             metrics.STREAM_ERRORS.labels(delivery.answer.target.engine_type).inc()
-            _note_silence(delivery, leveller.error)
+            note_silence(delivery.exchange, leveller.error)
         else:
             await _read_to_end(response)
 
@@ -164,7 +162,7 @@ class Relay:
                     await reply.send(out, more=True)
                 chunk = await response.read()
             except UpstreamError as error:
-                leveller.fail(_as_api_error(error))
+                leveller.fail(as_api_error(error))
                 return b""
             except StreamGarbageError as error:
                 leveller.fail(errors.engine_answer_unusable(str(error)))
@@ -177,34 +175,42 @@ class Relay:
         if not delivery.reply.started:
             await delivery.reply.start(200, [*STREAM_HEADERS, *delivery.headers])
 
-    def _settle_stream(self, exchange: Exchange, leveller: Leveller) -> None:
+    def settle_whole(self, exchange: Exchange, usage: Tokens | None) -> None:
+        """Settle an answer that is there as a whole; without `usage` its prompt is estimated."""
+        tokens = usage or Tokens(prompt=estimate_tokens(exchange.sent_body or b""), estimated=True)
+        self._books.settle(exchange, 200, UsageOutcome.COMPLETED, tokens)
+
+    def settle_stream(self, exchange: Exchange, leveller: Leveller) -> None:
+        """Settle a stream that came to an end, good or bad."""
         if leveller.error is not None or leveller.usage is None:
             outcome = UsageOutcome.COMPLETED if leveller.error is None else UsageOutcome.UPSTREAM_ERROR
-            self._interrupted(exchange, leveller, outcome)
+            self.interrupted(exchange, leveller, outcome)
         else:
             self._books.settle(exchange, 200, UsageOutcome.COMPLETED, leveller.usage)
 
-    def _interrupted(self, exchange: Exchange, leveller: Leveller, outcome: UsageOutcome) -> None:
+    def interrupted(self, exchange: Exchange, leveller: Leveller, outcome: UsageOutcome) -> None:
+        """Settle a stream that broke off: by what was sent, unless the engine has said what it used."""
         tokens = leveller.usage or Tokens(completion=leveller.sent_tokens, estimated=True)
         self._books.settle_interrupted(exchange, 200, outcome, tokens)
 
 
-def _use(use: Callable[[bytes], T], body: bytes) -> T:
+def use(how: Callable[[bytes], T], body: bytes) -> T:
     """Raises ApiError when the answer has not the form that it must have."""
     try:
-        return use(body)
+        return how(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.engine_answer_unusable(str(error)) from error
 
 
-def _note_silence(delivery: Delivery, error: ApiError) -> None:
+def note_silence(exchange: Exchange, error: ApiError) -> None:
     """Count an engine that fell silent in the middle of its answer."""
-    route = delivery.exchange.route
+    route = exchange.route
     if error.code == "engine_timeout" and route is not None:
-        metrics.TIMEOUTS.labels(route.model.served_model_name, "silence", delivery.exchange.api.path).inc()
+        metrics.TIMEOUTS.labels(route.model.served_model_name, "silence", exchange.api.path).inc()
 
 
-def _as_api_error(error: UpstreamError) -> ApiError:
+def as_api_error(error: UpstreamError) -> ApiError:
+    """A failure after the answer had begun, as the client is told."""
     if error.failure is Failure.TIMEOUT:
         return ApiError(504, "engine_timeout", "The engine fell silent in the middle of its answer.")
     return errors.engine_lost()

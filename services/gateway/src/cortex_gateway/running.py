@@ -1,6 +1,7 @@
 """The requests being served, by the ids their clients know, so that they can be ended from outside."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from cortex_gateway.domain.errors import ApiError
@@ -15,14 +16,20 @@ MAX_DEADLINE_MS = 24 * 3600 * 1000
 class Running:
     """One request. `interruption` says why it was ended from outside."""
 
-    __slots__ = ("_task", "_timer", "identity", "interruption", "namesake")
+    __slots__ = ("_on_interrupt", "_task", "_timer", "identity", "interruption", "namesake")
 
-    def __init__(self, identity: tuple[str, str], namesake: "Running | None") -> None:
+    def __init__(
+        self,
+        identity: tuple[str, str],
+        namesake: "Running | None",
+        on_interrupt: Callable[[ApiError], None] | None = None,
+    ) -> None:
         self.identity = identity
         self.namesake = namesake
         """An older request of the same key and id."""
         self.interruption: ApiError | None = None
-        self._task: asyncio.Task[Any] | None = asyncio.current_task()
+        self._on_interrupt = on_interrupt
+        self._task: asyncio.Task[Any] | None = asyncio.current_task() if on_interrupt is None else None
         self._timer: asyncio.TimerHandle | None = None
 
     def expire_in(self, milliseconds: int) -> None:
@@ -31,10 +38,14 @@ class Running:
         self._timer = loop.call_later(milliseconds / 1000, self.interrupt, deadline_exceeded(milliseconds), "deadline")
 
     def interrupt(self, error: ApiError, reason: str) -> None:
-        """Cancel the request's task; `error` is what its client is told."""
-        if self.interruption is None and self._task is not None:
-            INTERRUPTED.labels(reason).inc()
-            self.interruption = error
+        """Cancel the request's task, or tell who handles it; `error` is what its client is told."""
+        if self.interruption is not None or (self._task is None and self._on_interrupt is None):
+            return
+        INTERRUPTED.labels(reason).inc()
+        self.interruption = error
+        if self._on_interrupt is not None:
+            self._on_interrupt(error)
+        elif self._task is not None:
             self._task.cancel()
 
     def absorb(self) -> None:
@@ -44,7 +55,7 @@ class Running:
 
     def end(self) -> None:
         """From now on nothing interrupts it."""
-        self._task = None
+        self._task = self._on_interrupt = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -59,10 +70,16 @@ class RunningRequests:
     def __len__(self) -> int:
         return len(self._running)
 
-    def enter(self, key_id: str, request_id: str, deadline_ms: int | None = None) -> Running:
-        """Register the current task; call `leave` in a `finally`."""
+    def enter(
+        self,
+        key_id: str,
+        request_id: str,
+        deadline_ms: int | None = None,
+        on_interrupt: Callable[[ApiError], None] | None = None,
+    ) -> Running:
+        """Register the current task, or what is called instead of cancelling one; call `leave` when it has ended."""
         identity = (key_id, request_id)
-        running = self._running[identity] = Running(identity, self._running.get(identity))
+        running = self._running[identity] = Running(identity, self._running.get(identity), on_interrupt)
         if deadline_ms is not None:
             running.expire_in(deadline_ms)
         return running

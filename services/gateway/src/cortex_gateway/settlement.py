@@ -35,6 +35,10 @@ class Reservation(Protocol):
         """What the client is told of its limits."""
         ...
 
+    def head(self) -> bytes:
+        """The same as header lines."""
+        ...
+
 
 class Trace(Protocol):
     """Where a request belongs among the traces of others."""

@@ -239,11 +239,19 @@ class MeteredShare(Share):
 
     def headers(self, now: float) -> Headers:
         """OpenAI's headers of this limit, as of now."""
+        return self._names.headers(self.size, *self._left(now))
+
+    def head(self, now: float) -> bytes:
+        """The same as header lines."""
+        return self._names.head(self.size, *self._left(now))
+
+    def _left(self, now: float) -> tuple[int, int]:
+        """Units that are left, and seconds until all are there again."""
         last = self.recent.last()
         remaining = self._remaining()
         if self.held > 0:
             remaining += self.held
-        return self._names.headers(self.size, remaining, 0 if last is None else int(last - now))
+        return remaining, 0 if last is None else int(last - now)
 
     def standing(self, now: float, month_left: float) -> Standing:
         remaining = min(self.size, self._remaining() + max(0, self.held))

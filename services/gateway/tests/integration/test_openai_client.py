@@ -63,7 +63,7 @@ async def test_a_stream_without_usage_shows_none_but_records_it(world, llama):
     secret = await world.serve(llama)
     async with world.client(secret) as client:
         stream = await client.chat.completions.create(
-            model=llama.alias, messages=MESSAGES, max_tokens=8, stream=True, extra_body=TO_THE_END
+            model=llama.alias, messages=MESSAGES, max_tokens=8, stream=True, temperature=0, extra_body=TO_THE_END
         )
         chunks = [chunk async for chunk in stream]
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)

@@ -3,8 +3,6 @@
 import asyncio
 import ssl
 from collections import deque
-from types import CoroutineType
-from typing import Any
 
 from cortex_gateway.adapters.upstream_connection import UpstreamConnection
 from cortex_gateway.domain.routing import Endpoint
@@ -14,6 +12,23 @@ from cortex_gateway.wire.answers import AnswerHeads
 _JSON_HEAD = b"content-type: application/json\r\naccept-encoding: identity\r\n"
 _Address = tuple[str, int, bool]
 """Host, port, TLS."""
+
+
+def address_of(endpoint: Endpoint) -> _Address:
+    """What connections are kept by."""
+    return (endpoint.host, endpoint.port, endpoint.tls)
+
+
+def _head_of(endpoint: Endpoint, request: UpstreamRequest) -> bytes:
+    return b"%b %b%b HTTP/1.1\r\n%b%b%bcontent-length: %d\r\n\r\n" % (
+        request.method,
+        endpoint.base_path.encode(),
+        request.path.encode(),
+        endpoint.head,
+        request.extra_head,
+        b"" if request.own_head else _JSON_HEAD,
+        len(request.body),
+    )
 
 
 class PooledResponse:
@@ -36,8 +51,8 @@ class PooledResponse:
     def header(self, name: bytes) -> bytes | None:
         return self._head.index.get(name)
 
-    def read(self) -> "CoroutineType[Any, Any, bytes]":
-        return self._connection.read()
+    async def read(self) -> bytes:
+        return await self._connection.read()
 
     async def read_all(self, limit: int) -> bytes:
         connection = self._connection
@@ -81,17 +96,9 @@ class PooledUpstreamClient:
         self._tls = ssl.create_default_context()
 
     async def post(self, endpoint: Endpoint, request: UpstreamRequest) -> PooledResponse:
-        address = (endpoint.host, endpoint.port, endpoint.tls)
-        head = (b"%b %b%b HTTP/1.1\r\n%b%b%bcontent-length: %d\r\n\r\n") % (
-            request.method,
-            endpoint.base_path.encode(),
-            request.path.encode(),
-            endpoint.head,
-            request.extra_head,
-            b"" if request.own_head else _JSON_HEAD,
-            len(request.body),
-        )
-        connection = self._take(address)
+        address = address_of(endpoint)
+        head = _head_of(endpoint, request)
+        connection = self.take(address)
         if connection is not None:
             try:
                 return await self._exchange(address, connection, head, request)
@@ -128,7 +135,7 @@ class PooledUpstreamClient:
             raise UpstreamError(Failure.CONNECT, error.strerror or type(error).__name__, refused=refused) from error
         return connection
 
-    def _take(self, address: _Address) -> UpstreamConnection | None:
+    def take(self, address: _Address) -> UpstreamConnection | None:
         """The most recently used live connection."""
         idle = self._idle.get(address)
         oldest = self._loop.time() - self._idle_s
@@ -160,3 +167,23 @@ class PooledUpstreamClient:
         """Close every idle connection; those in use close when released."""
         self._closed = True
         self.forget_others(set())
+
+
+class OpenConnections:
+    """See `ports.UpstreamPool`: the client's idle connections."""
+
+    def __init__(self, client: PooledUpstreamClient) -> None:
+        self._client = client
+
+    def idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        return self._client.take(address_of(endpoint))
+
+    @staticmethod
+    def begin(line: UpstreamConnection, endpoint: Endpoint, request: UpstreamRequest) -> None:
+        line.begin(_head_of(endpoint, request), request.body, request.first_byte_timeout_s, request.idle_timeout_s)
+
+    def response(self, endpoint: Endpoint, line: UpstreamConnection) -> PooledResponse:
+        return PooledResponse(self._client, address_of(endpoint), line)
+
+    def release(self, endpoint: Endpoint, line: UpstreamConnection) -> None:
+        self._client.release(address_of(endpoint), line)

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection to an engine, one exchange at a time, read by the strict grammar of `wire`."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from cortex_gateway.ports import Failure, UpstreamError
@@ -42,6 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         "head",
         "head_done",
         "idle_since",
+        "on_progress",
         "reusable",
     )
 
@@ -52,6 +54,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []
+        self.on_progress: Callable[[], None] | None = None
+        """Called instead of waking who waits: something came, or nothing more will. It may be called once too often."""
         self.alive = False
         self.idle_since = 0.0
         self._reset()
@@ -97,6 +101,11 @@ class UpstreamConnection(asyncio.Protocol):
             if self.complete:
                 return b""
             await self.wait()
+        return self.take()
+
+    def take(self) -> bytes:
+        """All body bytes that are there, without waiting."""
+        chunks = self._chunks
         if len(chunks) == 1:
             data = chunks.pop()
         else:
@@ -109,12 +118,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def take(self) -> bytes:
-        """All body bytes that are there, without waiting."""
-        chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        return data
+    def expect(self, on_progress: Callable[[], None]) -> None:
+        """Call back instead of being waited for, and fail after the time that may pass until then."""
+        self.on_progress = on_progress
+        self._timer.arm(self._timeout_s)
+
+    def rest(self) -> None:
+        """Nobody expects anything for the moment: no time runs."""
+        self.on_progress = None
+        self._timer.disarm()
 
     @property
     def has_ended(self) -> bool:
@@ -144,6 +156,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise error
 
     def _wake(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress()
+            return
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -159,25 +159,35 @@ _RESETS = tuple(duration(seconds).encode() for seconds in range(int(WINDOW_S) + 
 class HeaderNames:
     """Names of OpenAI's rate-limit headers of one limit."""
 
-    __slots__ = ("_limit", "_remaining", "_reset")
+    __slots__ = ("_limit", "_lines", "_remaining", "_reset")
 
     def __init__(self, limit: Limit) -> None:
         name = limit.value.encode()
         self._limit = b"x-ratelimit-limit-" + name
         self._remaining = b"x-ratelimit-remaining-" + name
         self._reset = b"x-ratelimit-reset-" + name
+        self._lines = b"%b: %%d\r\n%b: %%d\r\n%b: %%b\r\n" % (self._limit, self._remaining, self._reset)
 
     def headers(self, size: int, remaining: int, reset_s: int) -> list[tuple[bytes, bytes]]:
         """The three headers; `reset_s` until nothing of the limit is used."""
-        if not 0 <= remaining <= size:
-            remaining = 0 if remaining < 0 else size
-        if not 0 <= reset_s < len(_RESETS):
-            reset_s = 0 if reset_s < 0 else len(_RESETS) - 1
+        remaining, reset = _within(size, remaining, reset_s)
         return [
             (self._limit, b"%d" % size),
             (self._remaining, b"%d" % remaining),
-            (self._reset, _RESETS[reset_s]),
+            (self._reset, reset),
         ]
+
+    def head(self, size: int, remaining: int, reset_s: int) -> bytes:
+        """The same as header lines."""
+        return self._lines % (size, *_within(size, remaining, reset_s))
+
+
+def _within(size: int, remaining: int, reset_s: int) -> tuple[int, bytes]:
+    if not 0 <= remaining <= size:
+        remaining = 0 if remaining < 0 else size
+    if not 0 <= reset_s < len(_RESETS):
+        reset_s = 0 if reset_s < 0 else len(_RESETS) - 1
+    return remaining, _RESETS[reset_s]
 
 
 _PER = {

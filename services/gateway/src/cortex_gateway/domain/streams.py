@@ -11,6 +11,7 @@ import msgspec
 
 from cortex_gateway.domain.dialects import openai_error_event
 from cortex_gateway.domain.errors import ApiError
+from cortex_gateway.domain.event_heads import ChoiceHead, decode_head
 from cortex_gateway.domain.levelling.choices import Gathering, usage_object
 from cortex_gateway.domain.levelling.engine_errors import map_stream_error
 from cortex_gateway.domain.levelling.names import Renames, both_reasonings, rename
@@ -86,19 +87,6 @@ def payload_of(event: bytes) -> bytes | None:
         if line.startswith(b"data:"):
             return line[5:].strip()
     return None
-
-
-class _ChoiceHead(msgspec.Struct):
-    index: int | None = 0
-
-
-class _EventHead(msgspec.Struct):
-    usage: CompletionUsage | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
-    choices: list[_ChoiceHead] | None = None
-
-
-_decode_head = msgspec.json.Decoder(_EventHead).decode
 
 
 @dataclass(slots=True)
@@ -198,7 +186,7 @@ class StreamLeveller:
         if payload == b"null":
             return None
         try:
-            head = _decode_head(payload)
+            head = decode_head(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
         error = bytes(head.error)
@@ -233,7 +221,7 @@ class StreamLeveller:
         return event, payload
 
     def _on_usage(
-        self, event: bytes, payload: bytes, usage: CompletionUsage, choices: list[_ChoiceHead]
+        self, event: bytes, payload: bytes, usage: CompletionUsage, choices: list[ChoiceHead]
     ) -> bytes | None:
         tokens = tokens_of(usage)
         if not self._plan.collect:

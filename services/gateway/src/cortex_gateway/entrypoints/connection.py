@@ -1,6 +1,7 @@
 """One client connection: requests one after the other, each handled by a coroutine, under limits and deadlines."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from cortex_gateway.domain import errors
@@ -22,7 +23,7 @@ from cortex_gateway.wire.requests import RequestHead
 from cortex_kit.logging import get_logger
 
 if TYPE_CHECKING:
-    from cortex_gateway.entrypoints.server import HttpServer
+    from cortex_gateway.entrypoints.server import DirectPath, HttpServer
 
 log = get_logger()
 
@@ -51,8 +52,10 @@ class ClientConnection(asyncio.Protocol):
         "_held",
         "_idle_waiter",
         "_is_last",
+        "_job",
         "_lingered",
         "_lingering",
+        "_on_drained",
         "_paid",
         "_peer",
         "_reading_paused",
@@ -79,6 +82,9 @@ class ClientConnection(asyncio.Protocol):
         self._whole: bytes | None = None
         self._request: Request | None = None
         self._reply: ClientReply | None = None
+        self._job: Callable[[], Awaitable[None]] | None = None
+        """What goes on with a request that the direct path began."""
+        self._on_drained: Callable[[], None] | None = None
         self._idle_waiter: asyncio.Future[None] | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._busy = self._closed = self._lingering = self._reading_paused = self._head_due = False
@@ -118,7 +124,11 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        if self._drain_waiter is not None and not self._drain_waiter.done():
+        if self._on_drained is not None:
+            on_drained, self._on_drained = self._on_drained, None
+            self._timer.disarm()
+            on_drained()
+        elif self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -187,8 +197,26 @@ class ClientConnection(asyncio.Protocol):
             )
         self._request = Request(line.method, line.path, head.headers, client, self._read_body, line.target, head.index)
         self._reply = ClientReply(self, head_only=line.method == "HEAD")
+        if not (server.direct is not None and self._whole and self._pass_directly(server.direct)):
+            self._wake_task()
+
+    def _pass_directly(self, direct: "DirectPath") -> bool:
+        """Let the direct path have the request, if it is one for it."""
+        request, reply, whole = self._request, self._reply, self._whole
+        if not self.speaks_chunks or request is None or reply is None or whole is None:
+            return False
+        server = self._server
+        if len(whole) > server.options.max_body_bytes or not server.budget.take(len(whole)):
+            return False
+        self._paid = len(whole)
+        self._request = None
+        if not direct.take(self, request, reply, whole):
+            self._request = request
+        return self._request is None
+
+    def _wake_task(self) -> None:
         if self.task is None:
-            self.task = server.loop.create_task(self._work())
+            self.task = self._server.loop.create_task(self._work())
         elif self._idle_waiter is not None and not self._idle_waiter.done():
             self._idle_waiter.set_result(None)
 
@@ -196,17 +224,19 @@ class ClientConnection(asyncio.Protocol):
         """Handle requests until the connection ends."""
         server = self._server
         try:
-            while self._request is not None and self._reply is not None:
-                request, reply = self._request, self._reply
-                self._request = None
-                if request.path in server.operations_paths:
+            while self._reply is not None:
+                request, reply, job = self._request, self._reply, self._job
+                self._request = self._job = None
+                if job is not None:
+                    await job()
+                elif request is not None and request.path in server.operations_paths:
                     await server.operate(request, reply)
-                else:
+                elif request is not None:
                     await server.handler(request, reply)
                 self._finish(reply)
                 if self._deaf or self._closed:
                     return
-                if self._request is None:
+                if self._request is None and self._job is None:
                     self._idle_waiter = server.loop.create_future()
                     await self._idle_waiter
         except Exception:
@@ -225,6 +255,7 @@ class ClientConnection(asyncio.Protocol):
         if self._paid or self._body is not None:
             self._pay_back()
         self._busy = False
+        self._on_drained = None
         self._reply = self._whole = self._body = None
         if self._closed:
             return
@@ -241,6 +272,23 @@ class ClientConnection(asyncio.Protocol):
             if self._ahead:
                 ahead, self._ahead = self._ahead, b""
                 self._read_head(ahead)
+
+    # The direct path
+
+    def await_drain(self, on_drained: Callable[[], None]) -> None:
+        """See `ports.ClientLine`."""
+        self._on_drained = on_drained
+        self._timer.arm(self._server.options.stall_timeout_s)
+
+    def conclude(self) -> None:
+        """See `ports.ClientLine`."""
+        if self._reply is not None:
+            self._finish(self._reply)
+
+    def go_on(self, job: Callable[[], Awaitable[None]]) -> None:
+        """See `ports.ClientLine`."""
+        self._job = job
+        self._wake_task()
 
     # Bodies
 
@@ -390,5 +438,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
         elif self._head_due:
             self._refuse_message(BadMessageError("slow", "The head of the request did not arrive in time.", 408))
+        elif self._on_drained is not None:
+            self._transport.abort()
         elif not self._busy:
             self.close()

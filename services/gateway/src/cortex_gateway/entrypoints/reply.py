@@ -1,6 +1,6 @@
 """The way back to one client: heads and bodies framed, backpressure, and what to do when the client leaves."""
 
-import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class ClientReply:
         "_head",
         "_head_only",
         "_left",
-        "_task",
+        "_on_gone",
         "close",
         "ended",
         "gone",
@@ -43,18 +43,28 @@ class ClientReply:
         self._head = b""
         self._chunked = False
         self._left: int | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._on_gone: Callable[[], object] | None = None
         self.close = False
         self.started = False
         self.ended = False
         self.gone = False
 
     def watch(self) -> None:
-        self._task = self._connection.task
-        if self.gone and self._task is not None:
-            self._task.cancel()
+        task = self._connection.task
+        if task is not None:
+            self.on_gone(task.cancel)
+
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        """From now on call back when the client hangs up, once; at once if it has."""
+        self._on_gone = callback
+        if self.gone:
+            callback()
 
     async def start(self, status: int, headers: Headers) -> None:
+        self.begin(status, headers)
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """`start`, which never waits."""
         self.started = True
         connection = self._connection
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
@@ -91,7 +101,35 @@ class ClientReply:
             raise UnframedReplyError("a header of the answer holds a line break")
         self._head = head
 
+    def begin_plain(self, lines: bytes, length: int | None) -> None:
+        """Begin an answer 200 with header lines that are known to be whole; `length` None: it comes in chunks.
+
+        The client speaks HTTP/1.1 and wants more than the head.
+        """
+        self.started = True
+        connection = self._connection
+        self.close = close = connection.must_close
+        if length is None:
+            self._chunked = True
+            framing = _CHUNKED
+        else:
+            self._left = length
+            framing = b"content-length: %d\r\n" % length
+        self._head = b"HTTP/1.1 200 OK\r\n%b%b%b%b" % (
+            lines,
+            framing,
+            _CLOSE if close else b"",
+            connection.date_line,
+        )
+
     async def send(self, chunk: bytes, *, more: bool) -> None:
+        self.put(chunk, more=more)
+        connection = self._connection
+        if connection.write_paused:
+            await connection.drained()
+
+    def put(self, chunk: bytes, *, more: bool) -> None:
+        """`send` without waiting for a slow client. Raises ClientGoneError."""
         if self.gone:
             raise ClientGoneError
         if self.ended:
@@ -99,14 +137,11 @@ class ClientReply:
         chunk = self._framed(chunk, more=more)
         if not more:
             self.ended = True
-        connection = self._connection
         if self._head:
             chunk = self._head + b"\r\n" + chunk
             self._head = b""
         if chunk:
-            connection.write(chunk)
-            if connection.write_paused:
-                await connection.drained()
+            self._connection.write(chunk)
 
     def _framed(self, chunk: bytes, *, more: bool) -> bytes:
         """`chunk` as it goes over the wire."""
@@ -128,15 +163,15 @@ class ClientReply:
         self._left = left
 
     def hang_up(self) -> None:
-        """The client has left: cancel the task that watches."""
+        """The client has left: tell whoever watches."""
         if not self.gone:
             self.gone = True
-            if self._task is not None and not self.ended:
-                self._task.cancel()
+            if self._on_gone is not None and not self.ended:
+                self._on_gone()
 
     def finish(self) -> None:
         """The request is handled; whatever the client does now is of no interest."""
-        self._task = None
+        self._on_gone = None
 
 
 def phrase(status: int) -> bytes:

@@ -6,12 +6,13 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from typing import Protocol
 
 from cortex_gateway import metrics
 from cortex_gateway.entrypoints.connection import ClientConnection
 from cortex_gateway.entrypoints.operations import OPERATIONS, AsgiApp, run_asgi
 from cortex_gateway.entrypoints.options import BodyBudget, ServerOptions, TrustedProxies
-from cortex_gateway.ports import Reply, Request
+from cortex_gateway.ports import ClientLine, PlainReply, Reply, Request
 from cortex_gateway.wire.fields import BadMessageError
 from cortex_gateway.wire.requests import RequestHeads
 from cortex_kit.logging import get_logger
@@ -19,6 +20,16 @@ from cortex_kit.logging import get_logger
 log = get_logger()
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
+
+
+class DirectPath(Protocol):
+    """Answers most requests without a coroutine."""
+
+    def take(self, line: ClientLine, request: Request, reply: PlainReply, body: bytes) -> bool:
+        """Begin to answer; False: nothing was done. Never raises."""
+        ...
+
+
 BACKLOG = 4096
 TLS_HANDSHAKE_S = 10.0
 
@@ -29,6 +40,7 @@ class HttpServer:
     Args:
         handler: answers every request but those for `operations`; never raises, save when cancelled.
         operations: ASGI application of the paths in `operations_paths`.
+        direct: is offered each request whose body is there, before the handler.
         tls: speaks TLS when given.
     """
 
@@ -38,10 +50,12 @@ class HttpServer:
         operations: AsgiApp,
         options: ServerOptions,
         *,
+        direct: DirectPath | None = None,
         tls: ssl.SSLContext | None = None,
         operations_paths: frozenset[str] = OPERATIONS,
     ) -> None:
         self.handler = handler
+        self.direct = direct
         self.operations_paths = operations_paths
         self.options = options
         self.loop = asyncio.get_running_loop()

@@ -276,7 +276,7 @@ class Answering:
             return tokenizing.tokenize_answer(body, self.able.context), Tokens()
         if ask.detokenize is not None:
             return tokenizing.detokenize_answer(body), Tokens()
-        return count_answer(body), Tokens()
+        return tokenizing.count_answer(body), Tokens()
 
     def _rewritten(self, body: bytes) -> bytes:
         if self.ask.api.path == RESPONSES:
@@ -287,12 +287,3 @@ class Answering:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         choices.rewrite(members)
         return msgspec.json.encode(members)
-
-
-class _Counted(msgspec.Struct):
-    input_tokens: int
-
-
-def count_answer(body: bytes) -> bytes:
-    """The answer of count_tokens. Raises msgspec.DecodeError."""
-    return msgspec.json.encode({"input_tokens": msgspec.json.decode(body, type=_Counted).input_tokens})

@@ -123,3 +123,12 @@ def detokenize_answer(answer: bytes) -> bytes:
     seen = msgspec.json.decode(answer, type=_Text)
     text = seen.prompt if seen.prompt is not None else seen.content or ""
     return msgspec.json.encode({"prompt": text, "content": text})
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: int
+
+
+def count_answer(body: bytes) -> bytes:
+    """The answer of count_tokens. Raises msgspec.DecodeError."""
+    return msgspec.json.encode({"input_tokens": msgspec.json.decode(body, type=_Counted).input_tokens})
