@@ -70,11 +70,11 @@ class ModelFormApi:
         return next((one for one in found if one.path == path), None)
 
     async def names(self) -> dict[str, str]:
-        """Every name that is taken, in lower case, and the id of the model that has it."""
+        """Every name that clients may ask for, in lower case, and the id of the model that has it."""
         answer = await self._calls.get("/models", {"archived": "true"})
         taken: dict[str, str] = {}
         for model in rows(answer.get("items")):
-            for name in (model.get("name"), model.get("served_model_name"), *(model.get("aliases") or ())):
+            for name in (model.get("served_model_name"), *(model.get("aliases") or ())):
                 taken[text(name).lower()] = text(model.get("id"))
         return taken
 

@@ -9,7 +9,17 @@ from cortex_console import theme
 
 _CACHE = {"Cache-Control": "public, max-age=31536000, immutable"}
 _FOLDER = files("cortex_console") / "assets"
-_STYLES = ("base.css", "shell.css", "components.css", "plain.css", "pages.css", "people.css")
+_STYLES = (
+    "base.css",
+    "shell.css",
+    "components.css",
+    "plain.css",
+    "pages.css",
+    "people.css",
+    "model_form.css",
+    "watching.css",
+    "using.css",
+)
 
 
 def _content() -> dict[str, tuple[str, bytes]]:

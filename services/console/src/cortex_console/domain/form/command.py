@@ -9,7 +9,7 @@ def command_text(argv: Sequence[str]) -> str:
     lines: list[str] = []
     for word in argv:
         quoted = word if word.startswith("<") and word.endswith(">") else shlex.quote(word)
-        begins = not lines or word.startswith("-") and not _is_number(word)
+        begins = not lines or (word.startswith("-") and not _is_number(word))
         if begins:
             lines.append(quoted)
         else:

@@ -36,7 +36,7 @@ class Draft:
         """With defaults where nothing is given."""
         known = {one.name: one for one in (*fields, *common_defaults())}
         own = {name: one for name, one in known.items() if not name.startswith(f"{DEFAULTS}.")}
-        values = {name: given[name] if name in given else one.default for name, one in own.items()}
+        values = {name: given.get(name, one.default) for name, one in own.items()}
         return cls(engine, known, values)
 
     def value(self, name: str) -> Any:

@@ -35,15 +35,19 @@ _ORDER: Sequence[tuple[str, str, str]] = (
     (
         "performance",
         "Attention and KV cache",
-        "flash_attention attention_backend cache_type_k cache_type_v kv_cache_dtype kv_unified kv_unified_per_slot kv_offload "
-        "kv_cache_memory_bytes kv_offloading_size block_size cache_ram_mib cache_reuse enable_prefix_caching "
-        "enable_chunked_prefill",
+        (
+            "flash_attention attention_backend cache_type_k cache_type_v kv_cache_dtype kv_unified kv_unified_per_slot kv_offload "
+            "kv_cache_memory_bytes kv_offloading_size block_size cache_ram_mib cache_reuse enable_prefix_caching "
+            "enable_chunked_prefill"
+        ),
     ),
     (
         "performance",
         "GPUs and memory",
-        "split_mode tensor_split main_gpu fit fit_target_mib n_cpu_moe cpu_moe n_cpu_ffn pipeline_parallel_size "
-        "data_parallel_size enable_expert_parallel cpu_offload_gb dtype load_mode mlock no_mmap",
+        (
+            "split_mode tensor_split main_gpu fit fit_target_mib n_cpu_moe cpu_moe n_cpu_ffn pipeline_parallel_size "
+            "data_parallel_size enable_expert_parallel cpu_offload_gb dtype load_mode mlock no_mmap"
+        ),
     ),
     ("performance", "Threads", "threads threads_batch numa_policy"),
     (
@@ -56,26 +60,34 @@ _ORDER: Sequence[tuple[str, str, str]] = (
     (
         "advanced",
         "Templates and reasoning",
-        "chat_template chat_template_file chat_template_kwargs chat_template_content_format jinja_enabled reasoning "
-        "reasoning_format reasoning_effort reasoning_budget grammar_file",
+        (
+            "chat_template chat_template_file chat_template_kwargs chat_template_content_format jinja_enabled reasoning "
+            "reasoning_format reasoning_effort reasoning_budget grammar_file"
+        ),
     ),
     (
         "advanced",
         "LoRA adapters",
-        "enable_lora lora_adapters lora_modules lora_init_without_apply max_loras max_lora_rank max_cpu_loras "
-        "fully_sharded_loras",
+        (
+            "enable_lora lora_adapters lora_modules lora_init_without_apply max_loras max_lora_rank max_cpu_loras "
+            "fully_sharded_loras"
+        ),
     ),
     (
         "advanced",
         "Images and embeddings",
-        "mmproj_offload image_min_tokens image_max_tokens limit_mm_per_prompt mm_processor_kwargs mm_processor_cache_gb "
-        "language_model_only pooling embd_normalize pooler_config",
+        (
+            "mmproj_offload image_min_tokens image_max_tokens limit_mm_per_prompt mm_processor_kwargs mm_processor_cache_gb "
+            "language_model_only pooling embd_normalize pooler_config"
+        ),
     ),
     (
         "advanced",
         "RoPE",
-        "rope_scaling rope_scale rope_freq_base rope_freq_scale yarn_orig_ctx yarn_ext_factor yarn_attn_factor "
-        "yarn_beta_slow yarn_beta_fast",
+        (
+            "rope_scaling rope_scale rope_freq_base rope_freq_scale yarn_orig_ctx yarn_ext_factor yarn_attn_factor "
+            "yarn_beta_slow yarn_beta_fast"
+        ),
     ),
     ("advanced", "Engine", "extra_args extra_env engine_image"),
     ("advanced", "Further", ""),

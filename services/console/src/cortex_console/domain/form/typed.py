@@ -4,7 +4,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from cortex_console.domain.form.fields import FormField, Widget
@@ -29,21 +29,7 @@ def parse(field: FormField, typed: Any) -> Any:
         if field.required:
             raise WrongValue(f"{field.label} is missing.")
         return field.default
-    match field.widget:
-        case Widget.NUMBER:
-            return _number(field, said)
-        case Widget.NAMES:
-            return [name for name in re.split(r"[\s,]+", said) if name]
-        case Widget.WORDS:
-            return _words(said)
-        case Widget.PAIRS:
-            return _pairs(said)
-        case Widget.JSON:
-            return _json(field, said)
-        case Widget.PLACEMENT:
-            return _placement(said)
-        case _:
-            return _text(field, said)
+    return _READERS.get(field.widget, _text)(field, said)
 
 
 def shown(field: FormField, value: Any) -> Any:
@@ -64,7 +50,7 @@ def shown(field: FormField, value: Any) -> Any:
         case Widget.JSON:
             return json.dumps(value, ensure_ascii=False)
         case Widget.PLACEMENT:
-            return ", ".join(str(index) for index in value) if isinstance(value, list | tuple) else ""
+            return "" if isinstance(value, str) else ", ".join(str(index) for index in value)
         case Widget.NUMBER:
             return f"{value:g}" if isinstance(value, float) else str(value)
         case _:
@@ -110,14 +96,21 @@ def _text(field: FormField, said: str) -> str:
     return said
 
 
-def _words(said: str) -> list[str]:
+def _names(field: FormField, said: str) -> list[str]:
+    del field
+    return [name for name in re.split(r"[\s,]+", said) if name]
+
+
+def _words(field: FormField, said: str) -> list[str]:
+    del field
     try:
         return shlex.split(said)
     except ValueError:
         raise WrongValue("A quotation mark is not closed.") from None
 
 
-def _pairs(said: str) -> dict[str, str]:
+def _pairs(field: FormField, said: str) -> dict[str, str]:
+    del field
     found: dict[str, str] = {}
     for line in said.splitlines():
         if not line.strip():
@@ -141,10 +134,21 @@ def _json(field: FormField, said: str) -> Any:
     return cast("Any", value)
 
 
-def _placement(said: str) -> Any:
+def _placement(field: FormField, said: str) -> Any:
+    del field
     if said.lower() == "auto":
         return "auto"
     parts = [part for part in re.split(r"[\s,]+", said) if part]
     if not all(part.isdecimal() for part in parts):
         raise WrongValue("Numbers of GPUs, like 0, 1; empty lets Cortex choose.")
     return [int(part) for part in parts]
+
+
+_READERS: Mapping[Widget, Callable[[FormField, str], Any]] = {
+    Widget.NUMBER: _number,
+    Widget.NAMES: _names,
+    Widget.WORDS: _words,
+    Widget.PAIRS: _pairs,
+    Widget.JSON: _json,
+    Widget.PLACEMENT: _placement,
+}

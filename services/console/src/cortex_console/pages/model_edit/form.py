@@ -1,0 +1,155 @@
+"""The form of a model: inputs beside what would become of them, judged while people type."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nicegui import ui
+
+from cortex_console.components.text import Text, box
+from cortex_console.domain.form.draft import Draft
+from cortex_console.domain.form.memory import Outlook, Proposal, settled, useful
+from cortex_console.domain.form.refusals import of_error, of_names
+from cortex_console.errors import ConsoleError
+from cortex_console.pages.model_edit.groups import FieldGroups
+from cortex_console.pages.model_edit.outlook import OutlookView, Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a form begins with."""
+
+    draft: Draft
+    dry_run: Callable[[Draft], Awaitable[Outlook]]
+    base: Draft | None = None
+    """What is stored, to show what differs; None for a new model."""
+    own_id: str | None = None
+    taken: Mapping[str, str] = field(default_factory=dict[str, str])
+    advice: tuple[Proposal, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class ModelForm:
+    """Drawn by `build`; `actions` makes the buttons of its foot."""
+
+    def __init__(self, setup: Setup, actions: Callable[[], None]) -> None:
+        self.draft = setup.draft
+        self.base = setup.base
+        self._setup = setup
+        self._actions = actions
+        self._outlook: Outlook | None = None
+        self._refused: dict[str, str] = {}
+        self._asking = False
+        self._again = False
+
+    def build(self) -> None:
+        """Draw it, and ask what would become of it."""
+        with box("mf-layout"):
+            with box("mf-left"):
+                self._groups = FieldGroups(lambda: self.draft, self._typed, self._setup.notes)
+            self._view = OutlookView(self._apply)
+        with box("mf-bar"):
+            self._status = Text("div", "", "mf-bar-text").props('role="status"')
+            self._actions()
+        self._show()
+        ui.timer(0, self.refresh, once=True)
+
+    async def refresh(self) -> None:
+        """Ask the registry what would become of the draft; once more if it changed meanwhile."""
+        self._again = True
+        if self._asking:
+            return
+        self._asking = True
+        try:
+            while self._again:
+                self._again = False
+                await self._ask()
+        finally:
+            self._asking = False
+        self._show()
+
+    async def ready(self) -> bool:
+        """Whether nothing is wrong; else the first wrong field gets the cursor."""
+        await self.refresh()
+        if not self._wrong():
+            return True
+        self._groups.focus_wrong()
+        ui.notify("Correct what is marked first.", type="warning", position="bottom-right", classes="c-toast")
+        return False
+
+    def refuse(self, error: ConsoleError) -> None:
+        """The registry took it not: show why at the fields. Raises what is no fault of a field."""
+        if error.is_signed_out or error.status not in (409, 422) or error.code == "conflict":
+            raise error
+        self._refused = of_error(error)
+        self._show()
+        self._groups.focus_wrong()
+
+    async def reset(self, draft: Draft, base: Draft | None) -> None:
+        """Another draft, say that of a newer version."""
+        self.draft, self.base = draft, base
+        self._groups.show(draft)
+        await self.refresh()
+
+    def changed(self) -> bool:
+        """Whether something differs from what is stored."""
+        return self.base is not None and bool(self.draft.patch(self.base))
+
+    async def _typed(self, name: str, what: Any) -> None:
+        before = self.draft.values.get("task")
+        self.draft = self.draft.typed(name, what)
+        if self.draft.values.get("task") != before:
+            self._groups.rebuild()
+        self._groups.count()
+        self._show()
+        await self.refresh()
+
+    async def _apply(self, proposals: Sequence[Proposal]) -> None:
+        for one in proposals:
+            self.draft = self.draft.having(one.setting, settled(one, self.draft.fields[one.setting]))
+        self._groups.show(self.draft)
+        await self.refresh()
+
+    async def _ask(self) -> None:
+        asked = self.draft
+        try:
+            self._outlook = await self._setup.dry_run(asked)
+            self._refused = of_names(asked, self._outlook.served_name, self._setup.taken, self._setup.own_id)
+        except ConsoleError as error:
+            if error.is_signed_out:
+                raise
+            self._refused = of_error(error)
+
+    def _wrong(self) -> dict[str, str]:
+        return {**self._refused, **self.draft.wrong}
+
+    def _show(self) -> None:
+        wrong = self._wrong()
+        rest = self._groups.complain(wrong)
+        found = self._outlook.estimate.proposals if self._outlook and self._outlook.estimate else ()
+        # What fits now outdoes the advice that was given before anything was typed.
+        named = {one.setting for one in found}
+        proposals = [*found, *(one for one in self._setup.advice if one.setting not in named)]
+        changes = self.draft.changes(self.base) if self.base is not None else []
+        self._view.show(
+            Shown(
+                self._outlook,
+                tuple(rest),
+                bool(wrong),
+                tuple(useful(proposals, self.draft.fields, self.draft.values)),
+                tuple(changes),
+            )
+        )
+        self._status.text = self._said(wrong)
+        self._status.classes(replace="mf-bar-text c-bad-text" if wrong else "mf-bar-text")
+
+    def _said(self, wrong: Mapping[str, str]) -> str:
+        if wrong:
+            labels = [self.draft.fields[name].label for name in wrong if name in self.draft.fields]
+            count = f"{len(wrong)} {'field needs' if len(wrong) == 1 else 'fields need'} correction"
+            return f"{count}: {', '.join(labels)}" if labels else count
+        if self._outlook is None:
+            return "Looking at it…"
+        if self._outlook.fits is None:
+            return self._outlook.placement or "Nobody can tell yet whether it fits."
+        return f"{'Fits' if self._outlook.fits else 'Does not fit now'}: {self._outlook.placement}"
