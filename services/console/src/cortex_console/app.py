@@ -9,6 +9,7 @@ from cortex_console import metrics
 from cortex_console.adapters import nicegui_setup
 from cortex_console.adapters.event_feed import EventHub
 from cortex_console.adapters.http_client import new_client
+from cortex_console.adapters.playground_keys import PlaygroundKeys
 from cortex_console.components.page import Installation
 from cortex_console.entrypoints.assets import Assets
 from cortex_console.entrypoints.downloads import downloads_router
@@ -27,18 +28,19 @@ NAME = "console"
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncGenerator[Service]:
     """Everything the console consists of; starts nothing."""
-    hub, assets = EventHub(), Assets()
+    hub, assets, playground_keys = EventHub(), Assets(), PlaygroundKeys()
     async with (
         new_client(
             settings.registry_url, timeout_s=settings.api_timeout_s, connections=settings.api_connections
         ) as api,
         new_client(settings.gateway_url, timeout_s=600.0, connections=settings.api_connections) as gateway,
     ):
-        installation = Installation(api, gateway, settings.shown_gateway_url, hub, assets.base)
+        installation = Installation(api, gateway, settings.shown_gateway_url, hub, assets.base, playground_keys)
         http = FastAPI(title=NAME, openapi_url=None, docs_url=None, redoc_url=None)
         http.include_router(ops_router({"pages": nicegui_setup.readiness}))
         http.include_router(assets.router())
-        http.include_router(SessionRoutes(api, assets.base, always_secure=settings.cookie_secure).router())
+        sessions = SessionRoutes(api, assets.base, before_end=playground_keys.end, always_secure=settings.cookie_secure)
+        http.include_router(sessions.router())
         http.include_router(downloads_router(api))
         register(PAGES, installation)
         nicegui_setup.install(http, reconnect_timeout_s=settings.reconnect_timeout_s)

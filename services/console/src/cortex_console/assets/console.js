@@ -51,6 +51,15 @@
     word.textContent = ok ? "Copied" : "Select it and press Ctrl+C";
     setTimeout(() => (word.textContent = before), 2000);
   };
+  document.addEventListener("click", (event) => {
+    const copy = event.target.closest?.(".c-md-copy");
+    if (copy) window.cortexCopy(copy.closest(".c-md-code").querySelector("pre").textContent, copy);
+    const link = event.target.closest?.(".c-md a[href]");
+    if (link) {
+      event.preventDefault();
+      window.open(link.href, "_blank", "noopener,noreferrer");
+    }
+  });
   window.cortexSkip = () => {
     const main = document.querySelector("main");
     if (main) {

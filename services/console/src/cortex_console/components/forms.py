@@ -23,7 +23,7 @@ class Field:
 
     name: str
     label: str
-    kind: Literal["text", "secret", "long", "number", "choice", "several", "switch"] = "text"
+    kind: Literal["text", "secret", "long", "number", "choice", "several", "switch", "date"] = "text"
     value: Any = ""
     hint: str = ""
     options: Mapping[Any, str] = field(default_factory=dict[Any, str])
@@ -136,6 +136,8 @@ def _element(one: Field) -> ui.element:
             return ui.number(label, value=one.value)
         case "choice":
             return labelled(ui.select(dict(one.options), label=label, value=one.value).props("options-dense"), label)
+        case "date":
+            return ui.input(label, value=one.value).props('type="date" stack-label')
         case "several":
             made = ui.select(
                 dict(one.options) if one.options else list(one.value or ()),

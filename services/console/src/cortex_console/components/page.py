@@ -9,6 +9,7 @@ from nicegui import Client
 from cortex_console.adapters.admin_api import AdminApi
 from cortex_console.adapters.event_feed import EventHub, FeedState
 from cortex_console.adapters.gateway_api import GatewayApi
+from cortex_console.adapters.playground_keys import PlaygroundKeys
 from cortex_console.domain.identity import Me, Right
 from cortex_console.ports import Batch, OnBatch
 
@@ -41,6 +42,7 @@ class Installation:
     """What people are shown."""
     hub: EventHub
     assets: str
+    playground_keys: PlaygroundKeys
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Signing in and out, and changing one's password: plain pages that need no script."""
 
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
@@ -28,9 +29,17 @@ _FOOT = "Cortex serves your own language models."
 class SessionRoutes:
     """/sign-in, /sign-out, /change-password."""
 
-    def __init__(self, client: httpx.AsyncClient, assets: str, *, always_secure: bool) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        assets: str,
+        *,
+        before_end: Callable[[AdminApi], Awaitable[None]],
+        always_secure: bool,
+    ) -> None:
         self._client = client
         self._assets = assets
+        self._before_end = before_end
         self._always_secure = always_secure
         loader = FunctionLoader(lambda name: (_TEMPLATES / name).read_text("utf-8"))
         self._templates = Environment(loader=loader, autoescape=select_autoescape(default=True))
@@ -103,6 +112,7 @@ class SessionRoutes:
         """End the session, here and at the registry."""
         api = self._api(request)
         if api is not None:
+            await self._before_end(api)
             try:
                 await api.post("/auth/logout")
             except ConsoleError as error:
@@ -127,6 +137,7 @@ class SessionRoutes:
         form = await request.form()
         if form.get("new") != form.get("again"):
             return self._password_page(me, error="The new password and its repetition differ.")
+        await self._before_end(api)
         try:
             opened = await api.change_password(_text(form.get("current")), _text(form.get("new")))
         except ConsoleError as error:
