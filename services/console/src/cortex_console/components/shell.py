@@ -106,6 +106,7 @@ def _user_menu(context: PageContext) -> None:
             with box("c-menu-head"):
                 Text("div", me.username, "c-strong")
                 Text("div", me.role, "c-hint")
+            ui.menu_item("Your account", lambda: ui.navigate.to("/account"))
             ui.menu_item("Change password", lambda: ui.navigate.to("/change-password"))
             ui.menu_item("My API keys", lambda: ui.navigate.to("/keys"))
             ui.menu_item("Sign out", _sign_out)

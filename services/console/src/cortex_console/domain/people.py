@@ -16,6 +16,7 @@ ROLE_MEANS = {
     "operator": "also starts, stops and tests models and reads logs",
     "admin": "also changes models, keys, users and settings",
 }
+_RANKS = tuple(ROLE_MEANS)
 _OWN = "That is you. Another administrator can do it."
 
 
@@ -81,6 +82,13 @@ class Organisation:
             created_at=text(answer.get("created_at")),
             version=whole(answer.get("version")),
         )
+
+
+def role_text(role: str) -> str:
+    """What a role may do, with what the lower ones may."""
+    if role not in _RANKS:
+        return ""
+    return "This role " + "; ".join(ROLE_MEANS[one] for one in _RANKS[: _RANKS.index(role) + 1]) + "."
 
 
 def why_not_touch(user: User, me: Me) -> str | None:

@@ -2,6 +2,7 @@
 
 from cortex_console.components.page import Page
 from cortex_console.pages import (
+    account,
     audit,
     calculator,
     events,
@@ -15,7 +16,11 @@ from cortex_console.pages import (
     overview,
     playground,
     recipes,
+    settings_backups,
     settings_page,
+    settings_upstreams,
+    settings_webhook,
+    settings_webhooks,
     system,
     usage,
     users,
@@ -39,5 +44,10 @@ PAGES: tuple[Page, ...] = (
     organisations.ORGANISATIONS,
     audit.AUDIT,
     settings_page.SETTINGS,
+    settings_upstreams.UPSTREAMS,
+    settings_webhooks.WEBHOOKS,
+    settings_webhook.WEBHOOK,
+    settings_backups.BACKUPS,
+    account.ACCOUNT,
     guide.GUIDE,
 )
