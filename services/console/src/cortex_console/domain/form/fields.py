@@ -58,7 +58,7 @@ class FormField:
         return cls(
             name=name,
             label=label_of(name),
-            help=_sentence(text(answer.get("description"))),
+            help=_HELP.get(name) or _sentence(text(answer.get("description"))),
             widget=_widget(answer),
             group=text(answer.get("group"), "advanced"),
             unit=text(answer.get("unit")),
@@ -79,7 +79,9 @@ class FormField:
         """What an empty input stands for, shown in it."""
         if self.default not in (None, "", [], {}):
             return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
-        return "auto" if self.nullable and self.widget in (Widget.NUMBER, Widget.TEXT) else ""
+        if self.name.startswith("request_defaults."):
+            return "as the engine has it"
+        return _EMPTY.get(self.name, "auto" if self.nullable and self.widget is Widget.NUMBER else "")
 
 
 def label_of(name: str) -> str:
@@ -131,6 +133,22 @@ _SPECIAL: Mapping[str, Widget] = {
     "hf_token": Widget.SECRET,
     "placement": Widget.PLACEMENT,
     "chat_template": Widget.LONG,
+}
+_HELP: Mapping[str, str] = {
+    "name": "What people call it.",
+    "served_model_name": "What clients ask for.",
+    "ngl": "0 keeps all on the CPU; empty lets the engine fit as many as there is memory for.",
+    "lifecycle": "Whether it runs all the time, wakes up for requests, or only does what it is told.",
+    "idle_ttl_s": "On demand: how long without requests until it sleeps.",
+    "placement": "Which ones, by number: 0, 1. Empty lets Cortex choose.",
+    "request_defaults": "Any other parameters of requests, as JSON.",
+}
+_EMPTY: Mapping[str, str] = {
+    "served_model_name": "made from the name",
+    "idle_ttl_s": "never",
+    "mmproj_path": "none",
+    "draft_model_path": "none",
+    "quantization": "as the model has it",
 }
 _CHOICE_WORDS: Mapping[Any, str] = {
     "generate": "Chat and completions",

@@ -1,5 +1,6 @@
 """What a new model can be made of: the models folder, or a repository."""
 
+import asyncio
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
@@ -63,10 +64,10 @@ class Choice:
 
     async def read(self, *, refresh: bool = False) -> None:
         """Read the models folder."""
-        self._entries, page = await self._api.library(refresh=refresh)
+        (self._entries, page), self._folder, self._off = await asyncio.gather(
+            self._api.library(refresh=refresh), self._api.folder(), self._api.engines_off()
+        )
         self._complete = bool(page.get("complete", True))
-        self._folder = await self._api.folder()
-        self._off = await self._api.engines_off()
         self._show()
 
     async def _look_again(self) -> None:

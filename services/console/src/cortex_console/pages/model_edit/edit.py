@@ -1,5 +1,6 @@
 """A model that exists: its settings, what a change would do, its versions."""
 
+import asyncio
 from collections.abc import Mapping
 
 from nicegui import ui
@@ -39,7 +40,8 @@ class EditModel:
 
     async def build(self) -> None:
         """Draw it."""
-        answer = await self._api.model(self._context.parameters["reference"])
+        reference = self._context.parameters["reference"]
+        answer, known = await asyncio.gather(self._api.model(reference), self._api.fields())
         self._take(answer)
         name = self._model.name
         with page_header(f"Edit {name}", back=(f"/models/{self._model.id}", name)):
@@ -49,7 +51,7 @@ class EditModel:
             said = "Its engine is no concern of Cortex: where it is found is set below Settings, Upstreams."
             empty_state("o_dns", "Others run this model", said, lambda: link_button("Settings", "/settings"))
             return
-        fields = (await self._api.fields()).get(self._model.engine, ())
+        fields = known.get(self._model.engine, ())
         base = Draft.new(self._model.engine, fields, answer)
         self._head(answer)
         self._conflict = box("c-stack")
@@ -84,19 +86,22 @@ class EditModel:
 
     async def _make_form(self, base: Draft, answer: Row) -> None:
         path = text(answer.get("local_path"))
-        told: Row = await self._api.advised(path) if path else {}
+        told, taken = await asyncio.gather(self._advised(path), self._api.names())
         notes = {"hf_token": "One is stored; empty keeps it."} if answer.get("has_hf_token") else {}
         setup = Setup(
             base,
             self._dry_run,
             base=base,
             own_id=self._model.id,
-            taken=await self._api.names(),
+            taken=taken,
             advice=proposals_of(told.get("settings")),
             notes=notes,
         )
         self._form = ModelForm(setup, self._actions)
         self._form.build()
+
+    async def _advised(self, path: str) -> Row:
+        return await self._api.advised(path) if path else {}
 
     async def _dry_run(self, draft: Draft) -> Outlook:
         return await self._api.dry_run_changed(self._model.id, draft.patch(self._form.base or draft))

@@ -1,5 +1,6 @@
 """A new model: choose what it is made of, look at what would become of it, make it."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +57,7 @@ class NewModel:
 
     async def build(self) -> None:
         """Draw it."""
-        names = await self._api.names()
-        begun = await self._beginning(names)
+        names, known, begun = await asyncio.gather(self._api.names(), self._api.fields(), self._beginning())
         with page_header(f"New {engine_name(begun.engine)} model", back=("/models/new", "Choose again")):
             button("Save as recipe", self._save_recipe, icon="o_library_add")
         if begun.entry is not None and not begun.entry.usable:
@@ -69,8 +69,7 @@ class NewModel:
             )
             return
         self._head(begun)
-        fields = (await self._api.fields()).get(begun.engine, ())
-        draft = self._with_query(Draft.new(begun.engine, fields, begun.given))
+        draft = self._with_query(Draft.new(begun.engine, known.get(begun.engine, ()), begun.given))
         setup = Setup(
             draft,
             lambda one: self._api.dry_run_new(one.description()),
@@ -81,7 +80,7 @@ class NewModel:
         self._form = ModelForm(setup, self._actions)
         self._form.build()
 
-    async def _beginning(self, names: Mapping[str, str]) -> Beginning:
+    async def _beginning(self) -> Beginning:
         query = self._context.query
         if "recipe" in query:
             recipe = await self._api.recipe(query["recipe"])
@@ -94,7 +93,7 @@ class NewModel:
                 "vllm", {"name": name, "repo_id": repo}, "vLLM loads it from Hugging Face when it starts first."
             )
         path = query["path"]
-        entry, told, _ = await self._api.opening(path)
+        entry, told, names = await self._api.opening(path)
         if entry is None:
             raise ConsoleError(404, "file_not_found", f"{path} does not lie in the models folder.")
         engine = entry.engine or "llamacpp"
