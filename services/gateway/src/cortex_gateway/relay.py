@@ -57,7 +57,7 @@ class Relay:
         except UpstreamError as error:
             raise as_api_error(error) from error
         except asyncio.CancelledError:
-            self._books.settle_interrupted(exchange, 499, UsageOutcome.CLIENT_DISCONNECTED, Tokens(estimated=True))
+            self._left_before_an_answer(exchange)
             raise
         exchange.first_byte = self._clock.monotonic()
         body, usage = use(answering.whole, body)
@@ -74,14 +74,17 @@ class Relay:
         try:
             await self._take(delivery.answer, leveller)
         except asyncio.CancelledError:
-            self.interrupted(delivery.exchange, leveller, UsageOutcome.CLIENT_DISCONNECTED)
+            self._left_before_an_answer(delivery.exchange)
             raise
         if leveller.error is not None:
-            self.interrupted(delivery.exchange, leveller, UsageOutcome.UPSTREAM_ERROR)
             raise leveller.error
         delivery.exchange.first_byte = self._clock.monotonic()
         body, _ = use(answering.whole, gathering.document(leveller.usage or Tokens()))
         await self._send_whole(delivery, body, leveller.usage, _JSON)
+
+    def _left_before_an_answer(self, exchange: Exchange) -> None:
+        """Nothing was sent to a client that hung up: it pays for its prompt alone."""
+        self._books.settle_interrupted(exchange, 499, UsageOutcome.CLIENT_DISCONNECTED, Tokens(estimated=True))
 
     async def read(self, answer: Answer, how: Callable[[bytes], T]) -> T:
         """What `how` makes of a whole answer that is not for the client. Raises ApiError."""

@@ -87,6 +87,18 @@ async def test_a_stream_that_breaks_ends_with_one_error_and_is_no_success(world,
     assert b"cookie" not in b"".join(engine.seen)
 
 
+async def test_several_choices_that_break_off_before_anything_was_sent_cost_nothing(world, engine):
+    secret = await world.serve(engine)
+    engine.answer = HEAD + chunk(ROLE) + chunk(TEXT) + chunk(TEXT)
+    async with world.client(secret) as client:
+        with pytest.raises(openai.InternalServerError) as failed:
+            await client.chat.completions.create(model=engine.alias, messages=MESSAGES, n=2)
+    assert (failed.value.status_code, failed.value.code) == (502, "engine_connection_lost")
+    [record] = await world.usage(1)
+    assert (record.status, record.outcome) == (502, UsageOutcome.UPSTREAM_ERROR)
+    assert (record.prompt_tokens, record.completion_tokens, record.estimated) == (0, 0, False)
+
+
 async def test_the_official_client_raises_on_a_broken_stream(world, engine):
     secret = await world.serve(engine)
     engine.answer = HEAD + chunk(ROLE) + chunk(TEXT)
