@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 def test_nothing_hangs_or_is_miscounted_while_parts_of_the_stack_die(
     stack: Stack, smollm2_gguf: Path, tmp_path: Path
 ) -> None:
-    load = MixedLoad(stack, smollm2_gguf, tmp_path, Plan(seconds=30, seed=1, clients=10, think_s=0.5, pause_s=1.5))
+    load = MixedLoad(stack, smollm2_gguf, tmp_path, Plan(seconds=20, seed=1, clients=10, think_s=0.5, pause_s=1.0))
     try:
         report = load.run()
     finally:
