@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from cortex_gateway.adapters import usage_publisher
 from cortex_gateway.adapters.usage_publisher import UsagePublisher
 from cortex_gateway.adapters.usage_spool import UsageSpool
-from cortex_gateway.domain.usage import UsageData, encode_envelope
+from cortex_gateway.domain.usage import UsageData, UsageEnvelope
 from cortex_kit.bus import Bus
 from cortex_kit.events import EventPublisher
 from cortex_kit.ids import uuid7
@@ -51,7 +51,7 @@ def record(number: int) -> bytes:
         duration_ms=456.7,
         started_at=now,
     )
-    return encode_envelope(data, source="cortex/gateway/bench", now=now, correlation_id=None)
+    return UsageEnvelope("cortex/gateway/bench").encode(data, now, None, None)
 
 
 def measure(name: str, count: int, work: Callable[[], object]) -> None:

@@ -100,23 +100,26 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     _show_state(spool, projection)
     tasks = _tasks(bus, views, projection, (hints, cancels, limiter, books, publisher))
 
-    async def drain() -> None:
-        server.drain()
-        await gateway.drain()
-        await limiter.drained()
-        await publisher.flush(FLUSH_TIMEOUT_S)
-        await projection.save()
-
     try:
         with observing.exported():
             yield Service(
                 name="gateway",
                 http=server,
                 tasks=tasks,
-                drain=drain,
+                drain=lambda: _drain(server, gateway, limiter, publisher, projection),
             )
     finally:
         await _close(tracing, client, spool)
+
+
+async def _drain(
+    server: HttpServer, gateway: Gateway, limiter: Limiter, publisher: UsagePublisher, projection: Projection
+) -> None:
+    server.drain()
+    await gateway.drain()
+    await limiter.drained()
+    await publisher.flush(FLUSH_TIMEOUT_S)
+    await projection.save()
 
 
 def _tasks(

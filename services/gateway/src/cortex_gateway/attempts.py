@@ -99,16 +99,26 @@ class Answer:
             fleet.gate.leave(fleet.now() - self.entered)
 
 
-@dataclass(slots=True)
 class Sent:
     """A request on its way to a replica, which counts it as taken. `began`: when, by the loop's clock."""
 
-    fleet: Fleet
-    route: Route
-    target: Target
-    request: UpstreamRequest
-    figures: UpstreamCell
-    began: float
+    __slots__ = ("began", "figures", "fleet", "request", "route", "target")
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        route: Route,
+        target: Target,
+        request: UpstreamRequest,
+        figures: UpstreamCell,
+        began: float,
+    ) -> None:
+        self.fleet = fleet
+        self.route = route
+        self.target = target
+        self.request = request
+        self.figures = figures
+        self.began = began
 
 
 class Attempts:

@@ -5,12 +5,9 @@ told) goes the way of `pipeline`: from its beginning while nothing was sent, els
 are made of the same decisions.
 """
 
-from collections.abc import Awaitable, Callable
-
 from cortex_gateway import metrics
 from cortex_gateway.attempts import Sent
-from cortex_gateway.begun import Begun
-from cortex_gateway.direct_request import Client, DirectRequest, Stations
+from cortex_gateway.direct_request import Client, DirectRequest, Resume, Stations
 from cortex_gateway.domain.auth import ApiKey, authenticate, require_scope
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.ask import Ask, read_ask
@@ -26,7 +23,6 @@ from cortex_gateway.settlement import Exchange
 from cortex_gateway.tracing import RequestTracer
 from cortex_kit.ids import uuid7
 
-Resume = Callable[[Request, PlainReply, Begun], Awaitable[None]]
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages")
 _APIS = {path: API_ROUTES[path] for path in _PATHS}
 
@@ -87,7 +83,6 @@ class DirectPath:
             stream=ask.stream,
             started_at=now,
             started=started,
-            trace=None,
         )
         return self._send(line, request, reply, exchange, ask, route)
 
@@ -123,7 +118,7 @@ class DirectPath:
         exchange.trace = self._tracer.begin(request, exchange.api.path)
         prepared.extra_head = engine_head(exchange.correlation_id or exchange.request_id, exchange)
         sent = Sent(fleet, route, target, prepared, figures.upstream(target), fleet.now())
-        client = Client(line, reply, lambda begun: self._resume(request, reply, begun))
+        client = Client(line, request, reply, self._resume)
         DirectRequest(stations, exchange, ask, client, figures).begin(sent, upstream)
         return True
 

@@ -22,6 +22,7 @@ from cortex_gateway.ports import (
     ClientGoneError,
     ClientLine,
     PlainReply,
+    Request,
     UpstreamError,
     UpstreamLine,
     UpstreamPool,
@@ -41,6 +42,9 @@ _JSON = b"application/json"
 _HEAD, _WHOLE, _STREAM = range(3)
 
 
+Resume = Callable[[Request, PlainReply, Begun], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Stations:
     """Who has a part in a request, see `app`."""
@@ -55,13 +59,16 @@ class Stations:
     max_response_bytes: int
 
 
-@dataclass(slots=True)
 class Client:
     """Who asked: the connection, the way back, and how the request goes on when it needs patience."""
 
-    line: ClientLine
-    reply: PlainReply
-    resume: Callable[[Begun], Awaitable[None]]
+    __slots__ = ("line", "reply", "request", "resume")
+
+    def __init__(self, line: ClientLine, request: Request, reply: PlainReply, resume: Resume) -> None:
+        self.line = line
+        self.request = request
+        self.reply = reply
+        self.resume = resume
 
 
 class DirectRequest:
@@ -348,7 +355,7 @@ class DirectRequest:
         self.stations.traffic.pass_on()
         self.reply.finish()
         client = self.client
-        client.line.go_on(lambda: client.resume(begun))
+        client.line.go_on(lambda: client.resume(client.request, client.reply, begun))
 
 
 class _ReadToEnd:

@@ -29,13 +29,15 @@ class FleetPolicy:
     slot_factor: float = 1.0
 
 
-@dataclass(slots=True)
 class Affinity:
     """What may tie a request to a replica: a session, which pins it, a key of a cache, or the body's own beginning."""
 
-    session: bytes | None = None
-    cache_key: bytes | None = None
-    body: bytes = b""
+    __slots__ = ("body", "cache_key", "session")
+
+    def __init__(self, session: bytes | None = None, cache_key: bytes | None = None, body: bytes = b"") -> None:
+        self.session = session
+        self.cache_key = cache_key
+        self.body = body
 
 
 class Fleet:

@@ -14,7 +14,8 @@ from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.ask import Answering, Ask, engine_body, read_ask
 from cortex_gateway.domain.levelling.engine_errors import TokensOverContextError
 from cortex_gateway.domain.levelling.tokens import MESSAGES_PATH, needs_template, read_rendered, template_body
-from cortex_gateway.domain.requests import NULL, ApiRoute, check_task
+from cortex_gateway.domain.request_fields import NULL
+from cortex_gateway.domain.requests import ApiRoute, check_task
 from cortex_gateway.domain.routing import Route, Target
 from cortex_gateway.domain.usage import Tokens
 from cortex_gateway.early_stream import end_with, ping
@@ -188,7 +189,7 @@ class InferenceHandler:
             answer.close()
 
     def _new_exchange(self, inference: Inference, ask: Ask) -> Exchange:
-        return Exchange(
+        exchange = Exchange(
             request_id=inference.own_id,
             correlation_id=inference.request_id,
             api=inference.api,
@@ -197,8 +198,9 @@ class InferenceHandler:
             stream=ask.stream,
             started_at=inference.started_at,
             started=inference.started,
-            trace=self._tracer.begin(inference.request, inference.api.path),
         )
+        exchange.trace = self._tracer.begin(inference.request, inference.api.path)
+        return exchange
 
 
 def _call(inference: Inference, ask: Ask, exchange: Exchange) -> Call:

@@ -37,18 +37,30 @@ class UpstreamError(TransientError):
         """CONNECT, and the engine's machine said that nobody listens there."""
 
 
-@dataclass(slots=True)
 class UpstreamRequest:
     """One request to an engine, not to be changed once it is sent. `extra_head` holds further header lines, each ended by CRLF."""
 
-    path: str
-    body: bytes
-    first_byte_timeout_s: float
-    idle_timeout_s: float
-    extra_head: bytes = b""
-    method: bytes = b"POST"
-    own_head: bool = False
-    """`extra_head` says also what the body is and which answers are welcome; otherwise both are plain JSON."""
+    __slots__ = ("body", "extra_head", "first_byte_timeout_s", "idle_timeout_s", "method", "own_head", "path")
+
+    def __init__(  # noqa: PLR0913 - a plain record
+        self,
+        path: str,
+        body: bytes,
+        first_byte_timeout_s: float,
+        idle_timeout_s: float,
+        extra_head: bytes = b"",
+        method: bytes = b"POST",
+        *,
+        own_head: bool = False,
+    ) -> None:
+        self.path = path
+        self.body = body
+        self.first_byte_timeout_s = first_byte_timeout_s
+        self.idle_timeout_s = idle_timeout_s
+        self.extra_head = extra_head
+        self.method = method
+        self.own_head = own_head
+        """`extra_head` says also what the body is and which answers are welcome; otherwise both are plain JSON."""
 
 
 class UpstreamResponse(Protocol):
@@ -192,20 +204,31 @@ class Hints(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Request:
     """One HTTP request, free of any framework, to be read only. `headers` have lower-case names."""
 
-    method: str
-    path: str
-    headers: Headers
-    client_ip: str
-    read_body: Callable[[], Awaitable[bytes]]
-    """The whole body; raises ApiError 413, 408, or ClientGoneError."""
-    target: bytes = b""
-    """Path and query as they were sent."""
-    index: dict[bytes, bytes] | None = None
-    """First value of each header, when the server has it ready."""
+    __slots__ = ("client_ip", "headers", "index", "method", "path", "read_body", "target")
+
+    def __init__(  # noqa: PLR0913 - a plain record
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        client_ip: str,
+        read_body: Callable[[], Awaitable[bytes]],
+        target: bytes = b"",
+        index: dict[bytes, bytes] | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.client_ip = client_ip
+        self.read_body = read_body
+        """The whole body; raises ApiError 413, 408, or ClientGoneError."""
+        self.target = target
+        """Path and query as they were sent."""
+        self.index = index
+        """First value of each header, when the server has it ready."""
 
     def header(self, name: bytes) -> bytes | None:
         """First value of a header."""

@@ -12,7 +12,7 @@ from cortex_contracts.enums import Task, UsageOutcome
 from cortex_gateway.domain.auth import ApiKey
 from cortex_gateway.domain.requests import ApiRoute
 from cortex_gateway.domain.routing import Route, Target
-from cortex_gateway.domain.usage import Tokens, UsageData, encode_envelope, estimate_tokens
+from cortex_gateway.domain.usage import Tokens, UsageData, UsageEnvelope, estimate_tokens
 from cortex_gateway.ports import Headers, TokenCounter, UsageLog
 from cortex_kit.clock import Clock
 
@@ -54,27 +54,56 @@ class Trace(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Exchange:
     """What has to be remembered of one request until it is settled."""
 
-    request_id: str
-    correlation_id: str | None
-    api: ApiRoute
-    key: ApiKey
-    model: str
-    stream: bool
-    started_at: datetime
-    started: float
-    route: Route | None = None
-    target: Target | None = None
-    sent_body: bytes | None = None
-    """What the engine was sent; None while it was sent nothing."""
-    first_byte: float | None = None
-    settled: bool = False
-    permit: Reservation | None = None
-    """What the request took of the limits of its key."""
-    trace: Trace | None = None
+    __slots__ = (
+        "api",
+        "correlation_id",
+        "first_byte",
+        "key",
+        "model",
+        "permit",
+        "request_id",
+        "route",
+        "sent_body",
+        "settled",
+        "started",
+        "started_at",
+        "stream",
+        "target",
+        "trace",
+    )
+
+    def __init__(  # noqa: PLR0913 - a plain record
+        self,
+        request_id: str,
+        correlation_id: str | None,
+        api: ApiRoute,
+        key: ApiKey,
+        model: str,
+        started_at: datetime,
+        started: float,
+        *,
+        stream: bool,
+    ) -> None:
+        self.request_id = request_id
+        self.correlation_id = correlation_id
+        self.api = api
+        self.key = key
+        self.model = model
+        self.stream = stream
+        self.started_at = started_at
+        self.started = started
+        self.route: Route | None = None
+        self.target: Target | None = None
+        self.sent_body: bytes | None = None
+        """What the engine was sent; None while it was sent nothing."""
+        self.first_byte: float | None = None
+        self.settled = False
+        self.permit: Reservation | None = None
+        """What the request took of the limits of its key."""
+        self.trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +135,7 @@ class Bookkeeper:
         self._log = log
         self._counter = counter
         self._clock = clock
-        self._source = source
+        self._envelope = UsageEnvelope(source)
         self._observers = observers
         self._queue: asyncio.Queue[_Count] = asyncio.Queue(MAX_PENDING_COUNTS)
 
@@ -203,13 +232,8 @@ class Bookkeeper:
 
     def _encode(self, data: UsageData, exchange: Exchange) -> bytes:
         trace = exchange.trace
-        return encode_envelope(
-            data,
-            source=self._source,
-            now=self._clock.now(),
-            correlation_id=exchange.correlation_id,
-            traceparent=None if trace is None else trace.traceparent.decode(),
-        )
+        traceparent = None if trace is None else trace.traceparent
+        return self._envelope.encode(data, self._clock.now(), exchange.correlation_id, traceparent)
 
 
 def _another(count: _Count) -> tuple[Target, ...]:

@@ -54,7 +54,7 @@ def exchange(model, replica, verdict) -> Exchange:
     [route] = table.routes
     document = KeyDocumentV1.model_validate({"aggregateversion": 1, "id": "k1", "digest": "00" * 32, "name": "k"})
     clock = SystemClock()
-    return Exchange(
+    begun = Exchange(
         request_id="r1",
         correlation_id=None,
         api=API_ROUTES["/v1/chat/completions"],
@@ -63,10 +63,9 @@ def exchange(model, replica, verdict) -> Exchange:
         stream=True,
         started_at=clock.now(),
         started=clock.monotonic(),
-        route=route,
-        target=route.targets[0],
-        sent_body=BODY,
     )
+    begun.route, begun.target, begun.sent_body = route, route.targets[0], BODY
+    return begun
 
 
 async def broken_off(exchange: Exchange, counter: Counter) -> dict:

@@ -10,7 +10,7 @@ from cortex_gateway.adapters.token_counter import counting_questions, read_count
 from cortex_gateway.domain.usage import (
     Tokens,
     UsageData,
-    encode_envelope,
+    UsageEnvelope,
     envelope_id,
     estimate_tokens,
     read_usage,
@@ -46,7 +46,7 @@ def test_the_record_has_exactly_the_fields_of_the_contract():
 
 
 def test_the_line_on_disk_is_the_contract_s_envelope():
-    line = encode_envelope(DATA, source="cortex/gateway/x", now=NOW, correlation_id="c1")
+    line = UsageEnvelope("cortex/gateway/x").encode(DATA, NOW, "c1", None)
     assert b"\n" not in line
     envelope = parse_envelope(line)
     assert isinstance(envelope.data, UsageRecordedV1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cortex_gateway.entrypoints.options import BodyBudget, TrustedProxies
 from cortex_gateway.wire.answers import AnswerHeads
 from cortex_gateway.wire.chunks import ChunkDecoder
-from cortex_gateway.wire.fields import LONGEST_KNOWN, MOST_KNOWN, BadMessageError, FieldLines
+from cortex_gateway.wire.fields import LONGEST_KNOWN, MOST_KNOWN, BadMessageError, FieldLines, headers_of
 from cortex_gateway.wire.requests import MOST_KNOWN_LINES, RequestHeads
 
 HEAD = b"POST /v1/chat/completions?x=%C3%A4 HTTP/1.1\r\nHost: gateway:8080\r\nX-One:  a b \r\ncontent-LENGTH: 5\r\nx-one: c"
@@ -201,7 +201,8 @@ def test_the_budget_lets_one_large_body_in_and_no_more():
 
 def test_a_line_is_read_the_same_the_second_time():
     fields = FieldLines()
-    assert fields.read([b"A:b"]) == fields.read([b"A:b"]) == [(b"a", b"b")]
+    first, second = headers_of(fields.read([b"A:b"])), headers_of(fields.read([b"A:b"]))
+    assert first == second == [(b"a", b"b")]
 
 
 def test_events_that_come_as_one_chunk_each_are_read_like_those_that_come_in_pieces():

@@ -6,7 +6,7 @@ from typing import cast
 
 from cortex_gateway.ports import Failure, UpstreamError
 from cortex_gateway.timers import LazyTimer
-from cortex_gateway.wire.answers import AnswerHead, AnswerHeads
+from cortex_gateway.wire.answers import AnswerHead, AnswerHeads, no_answer
 from cortex_gateway.wire.chunks import ChunkDecoder
 from cortex_gateway.wire.fields import BadMessageError
 
@@ -14,7 +14,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_INFORMATIONAL = 8
 HIGH_WATER = 256 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
-_NO_HEAD = AnswerHead(0, [], {}, 0, chunked=False, keep_alive=False)
+_NO_HEAD = no_answer()
 
 
 class UpstreamConnection(asyncio.Protocol):

@@ -111,14 +111,16 @@ def has_limits(document: KeyDocumentV1) -> bool:
 MAX_CHOICES = 128
 
 
-@dataclass(slots=True)
 class Need:
     """What a request may cost. `completion` is what it asks for at most, None when it leaves that open; a request that
     generates nothing has no `choices`."""
 
-    body_bytes: int
-    completion: int | None = None
-    choices: int = 1
+    __slots__ = ("body_bytes", "choices", "completion")
+
+    def __init__(self, body_bytes: int, completion: int | None = None, choices: int = 1) -> None:
+        self.body_bytes = body_bytes
+        self.completion = completion
+        self.choices = choices
 
     def tokens(self, default_completion: int) -> int:
         """Four bytes of its body a token, and what it asks the engine for."""

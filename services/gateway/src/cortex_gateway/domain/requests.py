@@ -8,44 +8,12 @@ import msgspec
 
 from cortex_contracts.enums import Task
 from cortex_gateway.domain import errors
+from cortex_gateway.domain.request_fields import NULL, RequestFields, decode_fields
 
-NULL = msgspec.Raw(b"null")
 _LARGE = 1024 * 1024
 _FIRST_BYTES = 64
 _MAX_MODEL_WORDS = 10_000
 _MAX_VALUES = 1_000_000
-
-
-class StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-class RequestFields(msgspec.Struct):
-    """Unknown fields are skipped, not kept: the body itself is forwarded. `Raw` members are looked at by few."""
-
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    dimensions: int | None = None
-    echo: bool | None = None
-    logprobs: bool | int | None = None
-    background: bool | None = None
-    previous_response_id: str | None = None
-    prompt: msgspec.Raw = NULL
-    messages: msgspec.Raw = NULL
-    input: msgspec.Raw = NULL
-    tools: msgspec.Raw = NULL
-    tool_choice: msgspec.Raw = NULL
-    prompt_cache_key: msgspec.Raw = NULL
-
-    @property
-    def wants_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +43,6 @@ API_ROUTES: Mapping[str, ApiRoute] = {
     )
 }
 
-_decode = msgspec.json.Decoder(RequestFields).decode
-
 
 def decode_request(body: bytes) -> RequestFields:
     """Decode the fields that matter.
@@ -89,7 +55,7 @@ def decode_request(body: bytes) -> RequestFields:
             check_utf8(body)
         if len(body) > _LARGE:
             _refuse_swarms(body)
-        fields = _decode(body)
+        fields = decode_fields(body)
     except msgspec.ValidationError as error:
         raise errors.invalid_value(_param_of(str(error)), f"Invalid request: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,12 +1,14 @@
 """Heads of engines' answers. Engines are not trusted more than clients: one reading, or a refusal."""
 
 import re
-from dataclasses import dataclass
 
 from cortex_gateway.wire.fields import (
     BadMessageError,
+    Field,
     FieldLines,
     Headers,
+    headers_of,
+    index_of,
     is_chunked,
     occurrences,
     read_length,
@@ -17,16 +19,30 @@ MAX_HEADERS = 256
 _LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 
-@dataclass(slots=True)
 class AnswerHead:
     """`length` is None when chunks or the end of the connection end the body."""
 
-    status: int
-    headers: Headers
-    index: dict[bytes, bytes]
-    length: int | None
-    chunked: bool
-    keep_alive: bool
+    __slots__ = ("chunked", "fields", "index", "keep_alive", "length", "status")
+
+    def __init__(self, status: int, fields: list[Field], index: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.fields = fields
+        self.index = index
+        self.length: int | None = None
+        self.chunked = False
+        self.keep_alive = False
+
+    @property
+    def headers(self) -> Headers:
+        """All of them, names in lower case."""
+        return headers_of(self.fields)
+
+
+def no_answer() -> AnswerHead:
+    """Stands for a head while there is none."""
+    head = AnswerHead(0, [], {})
+    head.length = 0
+    return head
 
 
 class AnswerHeads:
@@ -43,7 +59,8 @@ class AnswerHeads:
         Raises:
             BadMessageError: it is no HTTP/1 head, or could be framed in more than one way.
         """
-        first, *lines = head.split(b"\r\n")
+        lines = head.split(b"\r\n")
+        first = lines.pop(0)
         if first == b"HTTP/1.1 200 OK":
             minor, status = 1, 200
         else:
@@ -53,33 +70,31 @@ class AnswerHeads:
             minor, status = int(match[1]), int(match[2])
         if len(lines) > MAX_HEADERS:
             raise BadMessageError("too_large", "too many headers")
-        headers = self._fields.read(lines)
-        index = dict(headers)
-        if len(index) != len(headers):
-            _refuse_repetitions(headers)
-            index = dict(reversed(headers))
-        return _frame(status, minor, headers, index)
+        fields = self._fields.read(lines)
+        index = index_of(fields)
+        if len(index) != len(fields):
+            _refuse_repetitions(fields)
+        return _frame(status, minor, fields, index)
 
 
-def _refuse_repetitions(headers: Headers) -> None:
+def _refuse_repetitions(fields: list[Field]) -> None:
     for name in (b"content-length", b"transfer-encoding", b"content-type"):
-        if occurrences(headers, name) > 1:
+        if occurrences(fields, name) > 1:
             raise BadMessageError("framing", f"more than one {name.decode()} header")
 
 
-def _frame(status: int, minor: int, headers: Headers, index: dict[bytes, bytes]) -> AnswerHead:
-    length: int | None = None
-    chunked = False
+def _frame(status: int, minor: int, fields: list[Field], index: dict[bytes, bytes]) -> AnswerHead:
+    head = AnswerHead(status, fields, index)
     coding = index.get(b"transfer-encoding")
     stated = index.get(b"content-length")
     if coding is not None:
         if stated is not None or not minor or not is_chunked(coding):
             raise BadMessageError("framing", "the length of the answer is ambiguous")
-        chunked = True
+        head.chunked = True
     elif stated is not None:
-        length = read_length(stated)
+        head.length = read_length(stated)
     if status < 200 or status in (204, 304):
-        length, chunked = 0, False
+        head.length, head.chunked = 0, False
     connection = index.get(b"connection")
-    keep_alive = bool(minor) and (connection is None or b"close" not in tokens(connection))
-    return AnswerHead(status, headers, index, length, chunked, keep_alive)
+    head.keep_alive = bool(minor) and (connection is None or b"close" not in tokens(connection))
+    return head

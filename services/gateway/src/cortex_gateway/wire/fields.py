@@ -1,7 +1,7 @@
 """Header lines of HTTP/1.1, read by one strict grammar. What it does not know is refused, never repaired."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -33,6 +33,33 @@ class BadMessageError(Exception):
         self.status = status
 
 
+class Field:
+    """One header line: its name in lower case, its value without the white space around it."""
+
+    __slots__ = ("name", "pair", "value")
+
+    def __init__(self, name: bytes, value: bytes) -> None:
+        self.name = name
+        self.value = value
+        self.pair: Any = (name, value)
+
+
+def headers_of(fields: list[Field]) -> Headers:
+    """Names and values in the order sent."""
+    return [field.pair for field in fields]
+
+
+def index_of(fields: list[Field]) -> dict[bytes, bytes]:
+    """First value of every header."""
+    index: dict[bytes, bytes] = {}
+    for field in fields:
+        index[field.name] = field.value
+    if len(index) != len(fields):
+        for field in reversed(fields):
+            index[field.name] = field.value
+    return index
+
+
 class FieldLines:
     """Reads header lines. A line that was read before (clients repeat nearly all of theirs) costs one lookup.
 
@@ -42,33 +69,39 @@ class FieldLines:
     __slots__ = ("_known", "_names")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[bytes, bytes]] = {}
+        self._known: dict[bytes, Field] = {}
         self._names: dict[bytes, bytes] = {}
 
-    def read(self, lines: list[bytes]) -> Headers:
-        """Names in lower case, values without the white space around them, in the order sent.
+    def read(self, lines: list[bytes]) -> list[Field]:
+        """The header lines in the order sent.
 
         Raises:
             BadMessageError: a line is no `name: value`, is folded, or holds a character that no header may have.
         """
-        known, read = self._known.get, self._read_line
-        return [known(line) or read(line) for line in lines]
+        known = self._known
+        fields: list[Field] = []
+        for line in lines:
+            field = known.get(line)
+            fields.append(self._read_line(line) if field is None else field)
+        return fields
 
-    def _read_line(self, line: bytes) -> tuple[bytes, bytes]:
-        name, _, value = line.partition(b":")
-        lowered = self._names.get(name)
-        if lowered is not None and not value.translate(None, _VALUE_BYTES):
-            return lowered, value.strip(b" \t")
+    def _read_line(self, line: bytes) -> Field:
+        colon = line.find(b":")
+        lowered = self._names.get(line[: max(0, colon)])
+        if lowered is not None:
+            value = line[colon + 1 :]
+            if not value.translate(None, _VALUE_BYTES):
+                return Field(lowered, value.strip(b" \t"))
         match = _LINE.fullmatch(line)
         if match is None:
             raise BadMessageError("header", "A header line is malformed.")
-        field = (match[1].lower(), match[2])
-        if len(line) <= LONGEST_KNOWN and field[0] not in _NEVER_KNOWN:
+        field = Field(match[1].lower(), match[2])
+        if len(line) <= LONGEST_KNOWN and field.name not in _NEVER_KNOWN:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
             self._known[line] = field
         elif len(match[1]) <= LONGEST_KNOWN and len(self._names) < MOST_KNOWN_NAMES:
-            self._names[match[1]] = field[0]
+            self._names[match[1]] = field.name
         return field
 
 
@@ -89,6 +122,6 @@ def tokens(value: bytes) -> list[bytes]:
     return _TOKENS.split(value.lower())
 
 
-def occurrences(headers: Headers, name: bytes) -> int:
+def occurrences(fields: list[Field], name: bytes) -> int:
     """How often a header was sent."""
-    return sum(1 for key, _ in headers if key == name)
+    return len([field for field in fields if field.name == name])

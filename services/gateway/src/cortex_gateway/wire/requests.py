@@ -1,14 +1,16 @@
 """Heads of requests: request line, headers, and how long the body is. One reading, or a refusal."""
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from cortex_gateway.wire.fields import (
     BadMessageError,
+    Field,
     FieldLines,
     Headers,
+    headers_of,
+    index_of,
     is_chunked,
     occurrences,
     read_length,
@@ -37,17 +39,24 @@ class RequestLine(NamedTuple):
     minor: int
 
 
-@dataclass(slots=True)
 class RequestHead:
     """A request that may be acted on. `index` holds the first value of every header."""
 
-    line: RequestLine
-    headers: Headers
-    index: dict[bytes, bytes]
-    length: int
-    chunked: bool
-    keep_alive: bool
-    expects_continue: bool
+    __slots__ = ("chunked", "expects_continue", "fields", "index", "keep_alive", "length", "line")
+
+    def __init__(self, line: RequestLine, fields: list[Field], index: dict[bytes, bytes]) -> None:
+        self.line = line
+        self.fields = fields
+        self.index = index
+        self.length = 0
+        self.chunked = False
+        self.keep_alive = False
+        self.expects_continue = False
+
+    @property
+    def headers(self) -> Headers:
+        """All of them, names in lower case."""
+        return headers_of(self.fields)
 
 
 class RequestHeads:
@@ -66,16 +75,16 @@ class RequestHeads:
         Raises:
             BadMessageError: it breaks the grammar, or could be framed in more than one way.
         """
-        first, *lines = head.split(b"\r\n")
+        lines = head.split(b"\r\n")
+        first = lines.pop(0)
         line = self._lines.get(first) or self._read_line(first)
         if len(lines) > self._max_headers:
             raise BadMessageError("too_large", f"There are more than {self._max_headers} headers.", 431)
-        headers = self._fields.read(lines)
-        index = dict(headers)
-        if len(index) != len(headers):
-            _refuse_repetitions(headers)
-            index = dict(reversed(headers))
-        return _frame(line, headers, index)
+        fields = self._fields.read(lines)
+        index = index_of(fields)
+        if len(index) != len(fields):
+            _refuse_repetitions(fields)
+        return _frame(line, fields, index)
 
     def check_beginning(self, part: bytes) -> None:
         """Refuse what cannot become a head any more, so that nobody waits for its end.
@@ -133,13 +142,13 @@ def _origin_form(method: str, target: bytes) -> bytes:
     raise BadMessageError("target", "The request target is malformed.")
 
 
-def _refuse_repetitions(headers: Headers) -> None:
+def _refuse_repetitions(fields: list[Field]) -> None:
     for name in (b"content-length", b"transfer-encoding", b"host", b"authorization", b"expect", b"content-type"):
-        if occurrences(headers, name) > 1:
+        if occurrences(fields, name) > 1:
             raise BadMessageError("framing", f"There is more than one {name.decode()} header.")
 
 
-def _frame(line: RequestLine, headers: Headers, index: dict[bytes, bytes]) -> RequestHead:
+def _frame(line: RequestLine, fields: list[Field], index: dict[bytes, bytes]) -> RequestHead:
     get = index.get
     host = get(b"host")
     if host is None:
@@ -147,7 +156,7 @@ def _frame(line: RequestLine, headers: Headers, index: dict[bytes, bytes]) -> Re
             raise BadMessageError("host", "The Host header is missing.")
     elif _HOST.fullmatch(host) is None:
         raise BadMessageError("host", "The Host header is malformed.")
-    length, chunked = 0, False
+    head = RequestHead(line, fields, index)
     coding = get(b"transfer-encoding")
     stated = get(b"content-length")
     if coding is not None:
@@ -155,13 +164,14 @@ def _frame(line: RequestLine, headers: Headers, index: dict[bytes, bytes]) -> Re
             raise BadMessageError("framing", "Content-Length and Transfer-Encoding exclude each other.")
         if not line.minor or not is_chunked(coding):
             raise BadMessageError("framing", "The only transfer coding spoken here is 'chunked', with HTTP/1.1.")
-        chunked = True
+        head.chunked = True
     elif stated is not None:
-        length = read_length(stated)
+        head.length = read_length(stated)
     if b"upgrade" in index:
         _refuse_upgrade(index)
-    keep_alive = _keeps_alive(get(b"connection"), line.minor)
-    return RequestHead(line, headers, index, length, chunked, keep_alive, _expects(get(b"expect"), line.minor))
+    head.keep_alive = _keeps_alive(get(b"connection"), line.minor)
+    head.expects_continue = _expects(get(b"expect"), line.minor)
+    return head
 
 
 def _refuse_upgrade(index: dict[bytes, bytes]) -> None:

@@ -1,7 +1,6 @@
 """What a client asks, made into what each engine understands, and the engine's answer made into what the client expects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -16,14 +15,8 @@ from cortex_gateway.domain.levelling.logprobs import TextChoices
 from cortex_gateway.domain.levelling.names import CHAT_ID_TO_TEXT_ID, Renames, both_reasonings, model_rename, rename
 from cortex_gateway.domain.levelling.responses import ResponseEvents, complete_response
 from cortex_gateway.domain.limits import Need
-from cortex_gateway.domain.requests import (
-    NULL,
-    ApiRoute,
-    RequestFields,
-    decode_request,
-    prompt_count,
-    prompt_items,
-)
+from cortex_gateway.domain.request_fields import NULL, RequestFields
+from cortex_gateway.domain.requests import ApiRoute, decode_request, prompt_count, prompt_items
 from cortex_gateway.domain.streams import Leveller, StreamLeveller, StreamPlan
 from cortex_gateway.domain.typed_streams import MessagesLeveller, ResponsesLeveller
 from cortex_gateway.domain.usage import Tokens, read_response_usage, read_usage
@@ -201,16 +194,18 @@ def _renames(ask: Ask, able: Capabilities, name: str, *, own: bool) -> Renames:
     return (*renames, CHAT_ID_TO_TEXT_ID) if _converts(ask, able) else renames
 
 
-@dataclass(slots=True)
 class Answering:
     """Whose answer it is: the engine's abilities, its name for the model, and whether that is the model asked for
     (a fallback shows its own name)."""
 
-    ask: Ask
-    able: Capabilities
-    name: str
-    own: bool
-    answer_id: str
+    __slots__ = ("able", "answer_id", "ask", "name", "own")
+
+    def __init__(self, ask: Ask, able: Capabilities, name: str, own: bool, answer_id: str) -> None:
+        self.ask = ask
+        self.able = able
+        self.name = name
+        self.own = own
+        self.answer_id = answer_id
 
     @property
     def renames(self) -> Renames:

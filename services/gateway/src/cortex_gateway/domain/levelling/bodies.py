@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from cortex_gateway.domain.requests import RequestFields, StreamOptions
+from cortex_gateway.domain.request_fields import RequestFields, StreamOptions
 
 Members = Mapping[str, msgspec.Raw]
 _Object = dict[str, msgspec.Raw]

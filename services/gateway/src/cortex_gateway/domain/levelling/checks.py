@@ -8,7 +8,8 @@ from cortex_gateway.domain import errors
 from cortex_gateway.domain.capabilities import Capabilities
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.engine_errors import NOT_SUPPORTED
-from cortex_gateway.domain.requests import NULL, ApiRoute, RequestFields, prompt_items
+from cortex_gateway.domain.request_fields import NULL, RequestFields
+from cortex_gateway.domain.requests import ApiRoute, prompt_items
 
 MAX_CHOICES = 128
 """As OpenAI has it; each choice is a whole generation."""

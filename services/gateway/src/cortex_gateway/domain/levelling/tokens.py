@@ -5,7 +5,7 @@ import msgspec
 from cortex_contracts.enums import EngineType
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.levelling.checks import require_items
-from cortex_gateway.domain.requests import NULL
+from cortex_gateway.domain.request_fields import NULL
 
 MESSAGES_PATH = "/apply-template"
 _Object = dict[str, msgspec.Raw]
