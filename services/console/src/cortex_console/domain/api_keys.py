@@ -84,7 +84,8 @@ def key_row(key: ApiKey, names: Names, tokens: Mapping[str, int], now: datetime)
     """A row of the table."""
     owner = names.users.get(key.user_id, "")
     organisation = names.organisations.get(key.org_id, "")
-    end, warning = expiry_text(key.fields.get("expires_at"), now)
+    end = expiry_text(key.fields.get("expires_at"), now)
+    warning = ends_soon(key, now)
     return {
         "id": key.id,
         "row_name": key.name,
@@ -124,17 +125,21 @@ def limits_text(key: ApiKey) -> str:
     return " · ".join(parts)
 
 
-def expiry_text(value: object, now: datetime) -> tuple[str, bool]:
-    """When it ends, and whether that is soon."""
+def expiry_text(value: object, now: datetime) -> str:
+    """When it ends, or ended."""
     at = moment(value)
     if at is None:
-        return "never", False
+        return "never"
     left = at - now
-    if left <= timedelta(0):
-        return f"{at:%Y-%m-%d}", False
-    if left < timedelta(days=1):
-        return f"in {max(1, int(left.total_seconds() // 3600))} h", left < timedelta(hours=12)
-    return f"{at:%Y-%m-%d}", left < _SOON
+    if timedelta(0) < left < timedelta(days=1):
+        return f"in {max(1, int(left.total_seconds() // 3600))} h"
+    return f"{at:%Y-%m-%d}"
+
+
+def ends_soon(key: ApiKey, now: datetime) -> bool:
+    """Whether somebody should rotate it; a key that was made for a few days is not worth a warning."""
+    ends, made = moment(key.fields.get("expires_at")), moment(key.fields.get("created_at"))
+    return ends is not None and ends - now < _SOON and (made is None or ends - made > _SOON)
 
 
 def body_of(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from cortex_console.components.filters import choice, search_field
 from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.paging import Paging
-from cortex_console.components.text import Text, box, code, labelled
+from cortex_console.components.text import Text, box, code
+from cortex_console.components.toggle import toggle
 from cortex_console.domain.api_keys import STATES, USAGE_DAYS, ApiKey, Names, key_row
 from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import rows, text
@@ -22,15 +23,17 @@ from cortex_console.pages.keys.acts import KeyActs
 from cortex_console.ports import Batch
 
 MINE, ALL = "mine", "all"
+_TWO = """<span class="c-two"><span>{{ props.row.%s }}</span>
+<span v-if="props.row.%s_note" class="c-hint">{{ props.row.%s_note }}</span></span>"""
 
 
 def _columns(everybody: bool) -> tuple[table.Column, ...]:
-    owner = (table.Column("owner", "Belongs to", table.NAMED, wide=True),) if everybody else ()
+    owner = (table.Column("owner", "Belongs to", _TWO),) if everybody else ()
     return (
-        table.Column("name", "Name", table.NAMED, wide=True),
+        table.Column("name", "Name", table.NAMED),
         table.Column("state", "State", table.BADGE),
         *owner,
-        table.Column("access", "Opens", table.NAMED, wide=True),
+        table.Column("access", "Opens", _TWO, wide=True),
         table.Column("expires", "Expires", sort_by="expires_sort"),
         table.Column("used", "Last used", table.TIME, sort_by="used_sort"),
         table.Column("tokens", f"Tokens, {USAGE_DAYS} d", align="right", sort_by="tokens_sort"),
@@ -58,8 +61,7 @@ class KeysPage:
         self._acts = KeyActs(self._context, self._api, self._names, self._models, everybody=everybody)
         with page_header("API keys", "What programs show to the gateway."):
             if self._context.may(Right.KEYS_READ):
-                whose = ui.toggle({ALL: "All keys", MINE: "Mine"}, value=ALL if everybody else MINE)
-                labelled(whose.props("no-caps unelevated").classes("c-toggle"), "Whose keys")
+                whose = toggle("Whose keys", {ALL: "All keys", MINE: "Mine"}, ALL if everybody else MINE)
                 whose.on_value_change(lambda: ui.navigate.to(f"/keys?of={whose.value}"))
             button("New key", self._create, icon="o_add", kind="primary", why_not=self._why_not_create())
         self._make_filters()

@@ -1,10 +1,9 @@
 """Playground: try a model."""
 
-from nicegui import ui
-
 from cortex_console.components.header import page_header
 from cortex_console.components.page import Page, PageContext
-from cortex_console.components.text import box, labelled
+from cortex_console.components.text import box
+from cortex_console.components.toggle import toggle
 from cortex_console.domain.identity import Right
 from cortex_console.pages.playground.chat import ChatPanel
 from cortex_console.pages.playground.gateway import Playground
@@ -21,8 +20,7 @@ async def build(context: PageContext) -> None:
     chosen = context.query.get("tab", "chat")
     panels = {"chat": ChatPanel(playground), "embed": EmbeddingsPanel(playground), "rerank": RerankPanel(playground)}
     with page_header("Playground", "Try what runs here, as your programs would see it."):
-        choice = ui.toggle(TABS, value=chosen if chosen in TABS else "chat")
-        labelled(choice.props("no-caps unelevated").classes("c-toggle"), "What to try")
+        choice = toggle("What to try", TABS, chosen)
     boxes = {name: box("pg-panel") for name in TABS}
     drawn: set[str] = set()
 

@@ -75,7 +75,7 @@ class ChatPanel:
         button("Copy as code", self._show_code, icon="o_code")
 
     def _select(self, label: str) -> ui.select:
-        made = ui.select({}, label=label, on_change=self._model_changed)
+        made = ui.select({}, on_change=self._model_changed)
         labelled(made.props("outlined dense options-dense"), label).classes("pg-model")
         return made
 

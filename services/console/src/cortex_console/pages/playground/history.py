@@ -22,6 +22,10 @@ class HistoryActs:
     delete_all: Callable[[], Awaitable[None]]
 
 
+SHOWN = 60
+"""Of the list, to begin with: one looks for the last ones."""
+
+
 class History:
     """Beside the conversation on a wide screen, folded above it on a narrow one."""
 
@@ -29,7 +33,7 @@ class History:
         self._acts = acts
         with labelled(box("pg-history", "section"), "Conversations") as self.element:
             with box("pg-history-head"):
-                button("New conversation", acts.new, icon="o_add")
+                button("New chat", acts.new, icon="o_add")
                 icon_button("o_delete_sweep", "Delete all conversations", acts.delete_all)
             self._list = box("pg-history-list")
 
@@ -41,16 +45,18 @@ class History:
         """As after one was chosen."""
         self.element.classes(remove="pg-open")
 
-    def show(self, chats: Sequence[ChatSummary], current: str) -> None:
+    def show(self, chats: Sequence[ChatSummary], current: str, *, most: int = SHOWN) -> None:
         """Draw these."""
         now = datetime.now(UTC)
         self._list.clear()
         with self._list:
             if not chats:
                 Text("p", "What you ask is kept here, for you alone.", "c-hint pg-history-none")
-            for chat in chats:
+            for chat in chats[:most]:
                 with box("pg-history-row"):
                     self._row(chat, chat.id == current, now)
+            if len(chats) > most:
+                button(f"Show all {len(chats)}", lambda: self.show(chats, current, most=len(chats)), kind="quiet")
 
     def _row(self, chat: ChatSummary, current: bool, now: datetime) -> None:
         async def open_it() -> None:

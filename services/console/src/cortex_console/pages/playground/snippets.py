@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from nicegui import ui
-
 from cortex_console.components.buttons import button
 from cortex_console.components.dialogs import dialog
 from cortex_console.components.secret import copy_button
 from cortex_console.components.text import Text, box, heading, labelled
+from cortex_console.components.toggle import toggle
 from cortex_console.domain.snippets import KEY_VARIABLE
 
 
@@ -17,8 +16,7 @@ async def show_snippets(snippets: Mapping[str, str]) -> None:
     with dialog("Copy as code") as made:
         heading("Copy as code", 2)
         Text("p", f"Put an API key of yours into ${KEY_VARIABLE}; make one under API keys.", "c-hint")
-        choice = ui.toggle(list(snippets), value=first).props("no-caps unelevated").classes("c-toggle")
-        labelled(choice, "Language")
+        choice = toggle("Language", {name: name for name in snippets}, first)
         for name, text in snippets.items():
             with box("c-stack") as part:
                 labelled(Text("pre", text, "c-pre pg-snippet").props('tabindex="0"'), name)
