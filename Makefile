@@ -53,22 +53,33 @@ unit: install ## Unit tests alone (no network, under 10 s)
 	@$(PYTEST) -q -m "not integration and not docker and not system and not vllm and not slow" \
 		$(wildcard libs/*/tests/unit services/*/tests/unit) services/orchestrator/tests/contract
 
-# What uses the Docker engine runs alone: a swarm made or left by one test changes the networks of all others. Exit status 5: ARGS
-# chose no test of that half. RETRY=1 repeats what failed, alone and once: what passes then depends on the load of the machine.
-# $(1): which tests, $(2): how.
+# What uses the Docker engine runs one test after the other, because a swarm made or left by one changes the networks of all others, but
+# beside those that do not use it: both wait more than they compute. Its output is shown when it is through. Exit status 5: ARGS chose no
+# test of that half. RETRY=1 repeats what failed, once, with nothing beside it: what passes then depends on the load of the machine.
+# Three workers even on two cores, for the same reason, and files in the order of `testpaths`, so that short ones come last.
+# $(1): which tests, $(2): a name for its cache, $(3): how.
 define run_tests
-status=0; $(PYTEST) -q $(2) -m $(1) $(ARGS) || status=$$?; \
+$(PYTEST) -q -o cache_dir=.pytest_cache/$(2) -m $(1) $(3) $(ARGS)
+endef
+define run_again
 if [ $$status -eq 1 ] && [ -n "$(RETRY)" ]; then \
 	echo "== some failed; those once more, with nothing beside them =="; \
-	$(PYTEST) -q --last-failed --last-failed-no-failures none -m $(1) $(ARGS); \
+	$(call run_tests,$(1),$(2),--last-failed --last-failed-no-failures none); \
 else \
 	[ $$status -eq 0 ] || [ $$status -eq 5 ]; \
 fi
 endef
 
 test: install ## All tests: unit, integration and system, on real servers (ARGS="services/registry -k usage")
-	@$(call run_tests,"not docker",-n auto --maxprocesses 4 --dist loadfile)
-	@$(call run_tests,"docker",)
+	@mkdir -p .pytest_cache; said=.pytest_cache/docker.log; \
+	set -m; $(call run_tests,"docker",docker,) > $$said 2>&1 & docker=$$!; set +m; \
+	trap "kill -INT -- -$$docker; wait $$docker" INT TERM; \
+	$(call run_tests,"not docker",others,-n 3 --dist loadfile --no-loadscope-reorder); others=$$?; \
+	wait $$docker; docker=$$?; cat $$said; \
+	failed=0; \
+	status=$$others; $(call run_again,"not docker",others) || failed=1; \
+	status=$$docker; $(call run_again,"docker",docker) || failed=1; \
+	exit $$failed
 
 test-integration: install ## Tests against real NATS, Postgres, llama-server (and Docker when there is one)
 	@$(PYTEST) -q -m "integration or docker" $(ARGS)
