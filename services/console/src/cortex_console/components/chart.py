@@ -55,7 +55,9 @@ def line_chart(context: PageContext, title: str, unit: str, series: Callable[[],
             }
             for name, data in series().items()
         ]
-        return {"xAxis": {"type": "time"}, "yAxis": {"type": "value", "name": unit}, "series": lines}
+        return {"xAxis": {"type": "time"}, "yAxis": {"type": "value"}, "series": lines}
 
-    Text("h3", title, "c-h3")
+    with box("c-chart-title"):
+        Text("h3", title, "c-h3")
+        Text("span", unit, "c-hint")
     return Chart(context, f"{title} in {unit}", build)

@@ -37,6 +37,7 @@ TYPES: Mapping[str, str] = {
     "recipe.*": "Recipes",
     "gguf.*": "Model files",
 }
+_CLAMPED = '<span class="c-clamp" :title="props.row.%s">{{ props.row.%s }}</span>'
 SINCE: Mapping[str, str] = {"1": "Last hour", "24": "Last 24 hours", "168": "Last 7 days"}
 
 
@@ -69,7 +70,7 @@ class EventList:
             table.Column("at", "When", table.TIME, sort_by="-"),
             table.Column("type", "Event", table.BADGE, sort_by="-"),
             *about,
-            table.Column("words", "What", sort_by="-", wide=True),
+            table.Column("words", "What", _CLAMPED, sort_by="-", wide=True),
         )
         self._table = table.Table("Events", columns, on_act=self._act, page_size=50)
         self._table.element.on("rowClick", self._on_row, [[], ["id"], None])
