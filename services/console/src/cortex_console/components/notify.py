@@ -22,6 +22,9 @@ def tell(message: str) -> None:
 
 def show_error(error: Exception) -> None:
     """What went wrong, with its code and what to do next. A session that has ended leads to signing in."""
+    if isinstance(error, TimeoutError):
+        log.info("browser_slow", reason=str(error))  # a question to the browser of NiceGUI's own; nobody waits for it
+        return
     if isinstance(error, ConsoleError):
         if error.is_signed_out:
             sign_in_again()
