@@ -61,7 +61,7 @@ class Calculator:
                 self._make_choice(first)
                 self._make_hardware()
                 self._settings = card("Settings")
-            self._result = box("c-stack").props('aria-live="polite"')
+            self._result = box("calc-result").props('aria-live="polite"')
         self._choose(first, model)
         ui.timer(0, self._refresh, once=True)
 
@@ -129,7 +129,7 @@ class Calculator:
         self._draft = Draft(
             engine, {one.name: one for one in fields}, {one.name: one.default for one in fields} | given
         )
-        self._about.text = f"{entry.facts}. {entry.why}".removesuffix(".") + "."
+        self._about.text = f"{entry.facts}. {entry.why[:1].upper()}{entry.why[1:]}".removesuffix(".") + "."
         self._settings.clear()
         self._inputs.clear()
         with self._settings:

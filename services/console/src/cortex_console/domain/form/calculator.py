@@ -13,8 +13,32 @@ from cortex_console.domain.shapes import Row, rows, text, whole
 GIB = 2**30
 MOST_GPUS = 64
 _SETTINGS = {
-    "llamacpp": ["context_size", "parallel_slots", "ngl", "tensor_split", "split_mode", "cache_type_k", "cache_type_v", "flash_attention", "batch_size", "ubatch_size", "n_cpu_moe", "cache_ram_mib"],
-    "vllm": ["max_model_len", "max_num_seqs", "tp_size", "pipeline_parallel_size", "gpu_memory_utilization", "dtype", "kv_cache_dtype", "quantization", "cpu_offload_gb", "enforce_eager"],
+    "llamacpp": [
+        "context_size",
+        "parallel_slots",
+        "ngl",
+        "tensor_split",
+        "split_mode",
+        "cache_type_k",
+        "cache_type_v",
+        "flash_attention",
+        "batch_size",
+        "ubatch_size",
+        "n_cpu_moe",
+        "cache_ram_mib",
+    ],
+    "vllm": [
+        "max_model_len",
+        "max_num_seqs",
+        "tp_size",
+        "pipeline_parallel_size",
+        "gpu_memory_utilization",
+        "dtype",
+        "kv_cache_dtype",
+        "quantization",
+        "cpu_offload_gb",
+        "enforce_eager",
+    ],
 }
 
 

@@ -20,6 +20,8 @@ _ACTIONS = {
     "model.clone": "Cloned",
     "model.import": "Imported",
 }
+_NO_SETTINGS = frozenset({"desired_state", "restart_generation", "archived"})
+"""Acts, not settings: a roll back leaves them as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,17 @@ class Revision:
     @property
     def summary(self) -> str:
         """Which fields it changed."""
-        names = [label_of(name) for name in self.changed if name not in ("desired_state", "restart_generation")]
+        names = [label_of(name) for name in self.changed if name not in _NO_SETTINGS]
         return ", ".join(names)
 
 
 def differences(answer: Row, fields: Mapping[str, FormField], *, backwards: bool = False) -> list[Change]:
-    """What a comparison of two versions says. `backwards`: from the newer one to the older one."""
+    """Which settings differ between two versions. `backwards`: from the newer one to the older one."""
     found: list[Change] = []
     for one in rows(answer.get("items")):
         name = text(one.get("field"))
+        if name in _NO_SETTINGS:
+            continue
         pair = (one.get("before"), one.get("after"))
         before, after = reversed(pair) if backwards else pair
         found.append(change_of(fields.get(name), name, before, after))

@@ -65,6 +65,8 @@ def said(field: FormField, value: Any) -> str:
         return "on" if value else "off"
     if field.widget is Widget.CHOICE:
         return next((word for known, word in field.choices if known == value), str(value))
+    if field.widget in (Widget.NAMES, Widget.WORDS, Widget.PAIRS, Widget.PLACEMENT) and not isinstance(value, str):
+        return shown(field, value).replace("\n", ", ")
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False)
     unit = f" {field.unit}" if field.unit else ""

@@ -12,6 +12,11 @@ from cortex_console.domain.form.sections import GROUPS, Section, owner_of, secti
 from cortex_console.pages.model_edit.inputs import FieldInput, OnTyped
 
 
+def _no_use(draft: Draft) -> frozenset[str]:
+    """A file needs no token."""
+    return frozenset({"hf_token"}) if draft.engine == "llamacpp" else frozenset()
+
+
 @dataclass(slots=True)
 class _Group:
     name: str
@@ -50,7 +55,7 @@ class FieldGroups:
         self._groups.clear()
         self._place.clear()
         draft = self._draft()
-        fields = [field for name, field in draft.fields.items() if name in draft.values]
+        fields = [field for name, field in draft.fields.items() if name in draft.values and name not in _no_use(draft)]
         sections = sections_of(fields, draft.values.get("task") or "generate")
         with self._place:
             for name, members in groupby(sections, key=lambda section: section.group):

@@ -17,7 +17,7 @@ from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, code
 from cortex_console.domain.form.draft import Draft
-from cortex_console.domain.form.library import LibraryEntry, beginning
+from cortex_console.domain.form.library import LibraryEntry, beginning, name_for
 from cortex_console.domain.form.memory import advice, proposals_of
 from cortex_console.domain.shapes import Row, text
 from cortex_console.domain.states import engine_name
@@ -83,9 +83,7 @@ class NewModel:
     async def _beginning(self) -> Beginning:
         query = self._context.query
         if "recipe" in query:
-            recipe = await self._api.recipe(query["recipe"])
-            given = {**recipe.fields, "name": ""}
-            return Beginning(recipe.engine, given, f"From the recipe {recipe.name}.")
+            return await self._of_recipe(query["recipe"])
         if "repo" in query:
             repo = query["repo"]
             name = repo.rpartition("/")[2]
@@ -98,6 +96,14 @@ class NewModel:
             raise ConsoleError(404, "file_not_found", f"{path} does not lie in the models folder.")
         engine = entry.engine or "llamacpp"
         return Beginning(engine, beginning(entry, advice(told.get("settings")), names), entry.why, entry, told)
+
+    async def _of_recipe(self, recipe_id: str) -> Beginning:
+        recipe = await self._api.recipe(recipe_id)
+        why = f"From the recipe {recipe.name}."
+        path = text(recipe.fields.get("local_path"))
+        entry, told, names = await self._api.opening(path) if path else (None, {}, await self._api.names())
+        given = {**recipe.fields, "name": name_for(recipe.source, names)}
+        return Beginning(recipe.engine, given, why, entry, told)
 
     def _with_query(self, draft: Draft) -> Draft:
         for name, typed in self._context.query.items():

@@ -54,6 +54,12 @@ class OutlookView:
                 self._changes(shown.changes)
             if shown.outlook is not None:
                 self._memory(shown.outlook, shown.stale)
+            elif shown.stale:
+                with card("Memory"):
+                    hint("Shown once what is marked is right.")
+            else:
+                with card("Memory"):
+                    ui.skeleton().props("height=90px")
             if shown.proposals:
                 self._proposals(shown.proposals)
             if shown.outlook is not None:
