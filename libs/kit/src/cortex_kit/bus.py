@@ -173,7 +173,8 @@ class Bus:
         try:
             async with asyncio.timeout(2):
                 await client.close()
-        except (NatsError, OSError, TimeoutError):
+        except (NatsError, OSError, TimeoutError, RuntimeError):
+            # RuntimeError: uvloop's, when there is still something to be sent on a connection that is gone.
             log.warning("nats_close_failed")
 
     def readiness(self) -> str | None:
