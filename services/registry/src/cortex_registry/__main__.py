@@ -1,5 +1,5 @@
 """`python -m cortex_registry` serves; `migrate [--check]` brings the database up to date; `bootstrap-owner` makes the
-first administrator; `openapi` prints the API."""
+first administrator; `sign-in-link` lets one in without a password; `openapi` prints the API."""
 
 import argparse
 import asyncio
@@ -22,6 +22,10 @@ def main() -> None:
     owner.add_argument("--username", default="owner")
     owner.add_argument("--org", default="default", metavar="NAME", help="name of their organisation")
     owner.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for Postgres")
+    link = commands.add_parser("sign-in-link", help="print a link into the console, good once and for ten minutes")
+    link.add_argument("--username", help="whom it signs in; the first administrator unless given")
+    link.add_argument("--console", default="http://127.0.0.1:8082", metavar="URL", help="address of the console")
+    link.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="how long to wait for Postgres")
     reseal = commands.add_parser("reseal", help="seal every stored secret with the present CORTEX_SECRET_KEY")
     reseal.add_argument("--check", action="store_true", help="change nothing; exit with 1 unless all are")
     arguments = parser.parse_args()
@@ -40,6 +44,8 @@ def main() -> None:
         sys.exit(_reseal(only_check=arguments.check))
     if arguments.command == "bootstrap-owner":
         sys.exit(_bootstrap(arguments.username, arguments.org, arguments.wait))
+    if arguments.command == "sign-in-link":
+        sys.exit(_sign_in_link(arguments.username, arguments.console, arguments.wait))
     from cortex_kit.runner import run  # noqa: PLC0415 - `migrate` is on the way of every start and needs none of it
     from cortex_registry.app import build  # noqa: PLC0415 - as above
 
@@ -62,6 +68,24 @@ def _bootstrap(username: str, org: str, wait_s: float) -> int:
         sys.stderr.write(f"{error}{code}\n")
         return 1
     sys.stdout.write(f"user name: {owner.user.username}\none-time password: {owner.password}\n")
+    return 0
+
+
+def _sign_in_link(username: str | None, console: str, wait_s: float) -> int:
+    """The link goes to standard output and nowhere else; refusals to standard error."""
+    from cortex_kit.errors import CortexError  # noqa: PLC0415 - only this command needs it
+    from cortex_registry.settings import ResealSettings  # noqa: PLC0415 - as above
+    from cortex_registry.wiring.bootstrap import sign_in_code  # noqa: PLC0415 - as above
+
+    settings = ResealSettings()  # pyright: ignore[reportCallIssue] - read from the environment
+    configure_logging("registry", "sign-in-link", settings.log_level, settings.log_format)
+    try:
+        user, code, _ = asyncio.run(sign_in_code(settings, username, wait_s=wait_s))
+    except CortexError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stderr.write(f"Signs {user.username} in, once, within ten minutes:\n")
+    sys.stdout.write(f"{console.rstrip('/')}/sign-in/link?code={code}\n")
     return 0
 
 

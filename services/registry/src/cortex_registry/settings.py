@@ -197,7 +197,7 @@ class MigrationSettings(BaseSettings):
 
 
 class ResealSettings(MigrationSettings):
-    """What `python -m cortex_registry reseal` needs."""
+    """What `python -m cortex_registry reseal` and `sign-in-link` need."""
 
     secret_key: SecretStr = Field(min_length=MIN_SECRET_KEY, validation_alias="CORTEX_SECRET_KEY")
     secret_keys_old: OldKeys = Field(default=(), validation_alias="CORTEX_SECRET_KEYS_OLD")

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -445,6 +447,20 @@ async def test_a_sign_in_code_ends_with_any_change_of_its_user_and_with_time(
     monkeypatch.setattr("cortex_registry.handlers.identity_links.LIFETIME_S", -1)
     late = (await people.client.post("/admin/auth/sign-in-codes")).json()["code"]
     assert code(await exchange(people, late)) == (401, "invalid_code")
+
+
+async def test_the_command_prints_a_link_that_signs_in(people: Any, sign_in: Any, migrated_dsn: str) -> None:
+    await sign_in(people, "alice", "admin")
+    environment = os.environ | {
+        "CORTEX_REGISTRY_DATABASE_URL": migrated_dsn,
+        "CORTEX_SECRET_KEY": people.settings.secret_key.get_secret_value(),
+    }
+    command = (sys.executable, "-m", "cortex_registry", "sign-in-link", "--console", "https://console.example/")
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+    shown, _ = await process.communicate()
+    link = shown.decode().strip()
+    assert link.startswith("https://console.example/sign-in/link?code=")
+    assert (await exchange(people, link.partition("code=")[2])).json()["username"] == "alice"
 
 
 async def test_only_the_admin_token_makes_sign_in_codes(people: Any, sign_in: Any) -> None:

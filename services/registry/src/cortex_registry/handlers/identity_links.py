@@ -42,11 +42,7 @@ class SignInLinks:
         if caller.identity.kind is not CredentialKind.ROOT:
             message = "Only the admin token of the settings makes a sign-in link."
             raise DomainError("root_token_required", message, status=403)
-        user = await self._wanted(username)
-        expires = int(self._clock.now().timestamp()) + LIFETIME_S
-        code = SignInCode(user.id, expires, self._prove(statement(user.id, user.version, expires)))
-        log.info("sign_in_code_made", user_id=user.id)
-        return user, code.text(), datetime.fromtimestamp(expires, UTC)
+        return await make_code(self._users, self._prove, self._clock.now(), username)
 
     async def exchange(self, text: str, new_password: str | None, visitor: Visitor) -> Opened:
         """Open a session by a code, which is used up. Whoever has to change their password gives the new one here.
@@ -92,17 +88,33 @@ class SignInLinks:
         right = hmac.compare_digest(code.proof, expected)
         return right and user.disabled_at is None and not code.is_over(self._clock.now())
 
-    async def _wanted(self, username: str | None) -> User:
-        if username is None:
-            found = await self._users.page(UserFilter(role=Role.ADMIN, disabled=False), Page(limit=1))
-        else:
-            matching = await self._users.page(UserFilter(query=username, disabled=False), Page(limit=100))
-            found = [user for user in matching if user.username.lower() == username.lower()]
-        if not found:
-            raise DomainError("user_not_found", "There is no such user who may sign in.", status=404)
-        return found[0]
-
 
 def _refused() -> DomainError:
     message = "This sign-in link was used, has expired, or was never one. Ask for another, or use your password."
     return DomainError("invalid_code", message, status=401)
+
+
+async def make_code(
+    users: Users, prove: Callable[[str], str], now: datetime, username: str | None
+) -> tuple[User, str, datetime]:
+    """A code for the user, or for the oldest administrator who may sign in; until when it is good.
+
+    Raises:
+        DomainError: 404 `user_not_found`.
+    """
+    user = await _wanted(users, username)
+    expires = int(now.timestamp()) + LIFETIME_S
+    code = SignInCode(user.id, expires, prove(statement(user.id, user.version, expires)))
+    log.info("sign_in_code_made", user_id=user.id)
+    return user, code.text(), datetime.fromtimestamp(expires, UTC)
+
+
+async def _wanted(users: Users, username: str | None) -> User:
+    if username is None:
+        found = await users.page(UserFilter(role=Role.ADMIN, disabled=False), Page(limit=1))
+    else:
+        matching = await users.page(UserFilter(query=username, disabled=False), Page(limit=100))
+        found = [user for user in matching if user.username.lower() == username.lower()]
+    if not found:
+        raise DomainError("user_not_found", "There is no such user who may sign in.", status=404)
+    return found[0]
