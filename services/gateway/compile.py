@@ -70,9 +70,11 @@ def compile_into(target: Path) -> int:
         shutil.copytree(SOURCES, work / "cortex_gateway", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         (work / "setup.py").write_text(SETUP.format(python=sys.executable, modules=modules()))
         command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "-j", str(os.cpu_count() or 1)]
-        done = subprocess.run(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, check=False, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if done.returncode:
-            print("\n".join(done.stdout.splitlines()[-30:]), file=sys.stderr)
+            sys.stderr.write("\n".join(done.stdout.splitlines()[-30:]) + "\n")
             return done.returncode
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cortex_cli.stack.compiled import compiled_gateway
 from cortex_cli.stack.home import Home
 from cortex_cli.stack.ports import LOOPBACK
 from cortex_cli.stack.probes import http_ready
@@ -81,11 +82,18 @@ def service(name: str, wiring: Wiring, env: Mapping[str, str]) -> ProcessSpec:
     return ProcessSpec(
         name=name,
         argv=program(name),
-        env=_without_secrets(env) if name == CONSOLE else env,
+        env=_environment_of(name, env),
         log=wiring.home.log(name),
         ready=http_ready(wiring.ports[name]),
         stop_signals=((signal.SIGTERM, SHUTDOWN_S + 8.0),),
     )
+
+
+def _environment_of(name: str, env: Mapping[str, str]) -> Mapping[str, str]:
+    if name == CONSOLE:
+        return _without_secrets(env)
+    compiled = compiled_gateway() if name == GATEWAY and env.get("CORTEX_GATEWAY_COMPILED") != "0" else None
+    return env if compiled is None else {**env, "PYTHONPATH": str(compiled)}
 
 
 def _without_secrets(env: Mapping[str, str]) -> dict[str, str]:
