@@ -105,7 +105,7 @@ class Table:
         if on_act is not None:
             shown.append({"name": "actions", "label": "", "field": "actions", "align": "right", "sortable": False})
         self.element = ui.table(rows=[], columns=shown, row_key=key, pagination=page_size).classes("c-table")
-        self.element.props(f'flat dense :grid="window.innerWidth < {NARROW}" :rows-per-page-options="[25, 50, 100, 0]"')
+        self.element.props(f'flat dense :grid="Quasar.Screen.width < {NARROW}" :rows-per-page-options="[25, 50, 100, 0]"')
         self.element.props("binary-state-sort")
         labelled(self.element, label)
         cells = {column.name: column.cell.replace("%s", column.name) for column in columns}
