@@ -101,11 +101,14 @@ class Table:
     ) -> None:
         self._acts: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._key = key
+        self._paged = page_size > 0
         shown = [_column(column) for column in columns]
         if on_act is not None:
             shown.append({"name": "actions", "label": "", "field": "actions", "align": "right", "sortable": False})
         self.element = ui.table(rows=[], columns=shown, row_key=key, pagination=page_size).classes("c-table")
-        self.element.props(f'flat dense :grid="Quasar.Screen.width < {NARROW}" :rows-per-page-options="[25, 50, 100, 0]"')
+        self.element.props(
+            f'flat dense :grid="Quasar.Screen.width < {NARROW}" :rows-per-page-options="[25, 50, 100, 0]"'
+        )
         self.element.props("binary-state-sort")
         labelled(self.element, label)
         cells = {column.name: column.cell.replace("%s", column.name) for column in columns}
@@ -124,7 +127,7 @@ class Table:
         new = [dict(row) for row in rows]
         if new != self.element.rows:
             self.element.rows = new
-        self.element.props["hide-pagination"] = len(new) <= 25
+        self.element.props["hide-pagination"] = not self._paged or len(new) <= 25
 
     def _handler(self, on_act: OnAct) -> Callable[[events.GenericEventArguments], Awaitable[None]]:
         async def handle(event: events.GenericEventArguments) -> None:
