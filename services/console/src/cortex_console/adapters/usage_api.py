@@ -7,7 +7,7 @@ from cortex_console.domain.shapes import Row, rows, text
 from cortex_console.domain.usage import UsageFilter, names_of
 from cortex_console.ports import AdminCalls
 
-RECORDS = 50
+RECORDS = 25
 _MOST_NAMES = 500
 _MOST_GROUPS = 200
 FILTERED = ("model", "key", "user", "org")

@@ -1,6 +1,6 @@
 """Usage as the console shows it: which requests, in which steps, in which words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Self
@@ -223,6 +223,11 @@ def milliseconds_text(value: float | None) -> str:
     return NOTHING if value is None else duration_text(value / 1000)
 
 
+def within_text(times: Percentiles) -> str:
+    """What nearly all of them took."""
+    return "nothing measured" if times.p95 is None else f"95 % within {milliseconds_text(times.p95)}"
+
+
 def totals_of(answer: Row) -> Row:
     """Sums over everything that matches."""
     return row(answer.get("totals"))
@@ -250,6 +255,3 @@ def _tokens(sums: Row) -> dict[str, object]:
 
 def _milliseconds(name: str, value: float | None) -> dict[str, object]:
     return {name: milliseconds_text(value), f"{name}_sort": -1 if value is None else value}
-
-
-Lines = Sequence[dict[str, object]]

@@ -28,6 +28,7 @@ from cortex_console.domain.usage import (
     percentiles_by_value,
     record_row,
     totals_of,
+    within_text,
 )
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.usage.charts import UsageCharts
@@ -172,8 +173,8 @@ class UsagePage:
                 f"({count_text(whole(totals.get('cached_tokens')))} cached), "
                 f"{count_text(whole(totals.get('completion_tokens')))} out",
             )
-            stat("Latency, median", milliseconds_text(taken.p50), f"95 % within {milliseconds_text(taken.p95)}")
-            stat("First token, median", milliseconds_text(first.p50), f"95 % within {milliseconds_text(first.p95)}")
+            stat("Latency, median", milliseconds_text(taken.p50), within_text(taken))
+            stat("First token, median", milliseconds_text(first.p50), within_text(first))
         self._show_nothing(requests == 0)
 
     def _show_nothing(self, nothing: bool) -> None:
