@@ -118,6 +118,12 @@ def test_the_console_lets_people_in_and_sees_whose_address_it_is(installation: I
     mine = httpx.get(f"http://{installation.admin_address}/admin/auth/sessions", cookies=session, timeout=30).json()
     [one] = mine["items"]
     assert one["address"] not in ("203.0.113.9", None), "what a client says of its own address counts for nothing"
+    command = ("exec", "-T", "registry", "python", "-m", "cortex_registry", "sign-in-link", "--username", "visitor")
+    link = installation.compose(*command, "--console", base).strip()
+    assert "Sign in" in httpx.get(link, timeout=30).text
+    code = {"code": link.partition("code=")[2]}
+    answer = httpx.post(f"http://{installation.admin_address}/admin/auth/exchange", json=code, timeout=30)
+    assert (answer.status_code, answer.json()["code"]) == (409, "new_password_required")
     installation.admin("DELETE", f"/admin/users/{made['id']}")
 
 
