@@ -112,7 +112,7 @@ def sections_of(fields: Iterable[FormField], task: str = "generate") -> tuple[Se
         members = [known[name] for name in names.split() if name in known]
         if title == _REST[group]:
             members += [field for field in known.values() if field.group == group and field.name not in placed]
-        if DEFAULTS in names.split() and task == "generate":
+        if DEFAULTS in names.split() and DEFAULTS in known and task == "generate":
             members = [*common_defaults(), *members]
         if members:
             found.append(Section(group, title, tuple(members)))

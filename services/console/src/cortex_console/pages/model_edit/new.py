@@ -101,8 +101,11 @@ class NewModel:
         recipe = await self._api.recipe(recipe_id)
         why = f"From the recipe {recipe.name}."
         path = text(recipe.fields.get("local_path"))
-        entry, told, names = await self._api.opening(path) if path else (None, {}, await self._api.names())
-        given = {**recipe.fields, "name": name_for(recipe.source, names)}
+        if not path:
+            given = {**recipe.fields, "name": name_for(recipe.source, await self._api.names())}
+            return Beginning(recipe.engine, given, why)
+        entry, told, names = await self._api.opening(path)
+        given = {**recipe.fields, "name": name_for(path, names)}
         return Beginning(recipe.engine, given, why, entry, told)
 
     def _with_query(self, draft: Draft) -> Draft:
