@@ -130,7 +130,7 @@ def chart_axis(dark: bool) -> dict[str, object]:
     return {
         "axisLine": {"lineStyle": {"color": colours.border}},
         "axisTick": {"show": False},
-        "axisLabel": {"color": colours.muted, "fontSize": 11},
+        "axisLabel": {"color": colours.muted, "fontSize": 11, "hideOverlap": True},
         "splitLine": {"lineStyle": {"color": colours.border}},
         "nameTextStyle": {"color": colours.muted, "fontSize": 11},
     }

@@ -9,7 +9,7 @@ from cortex_console.domain.formatting import NOTHING, moment, time_cells
 from cortex_console.domain.model_detail import EngineLoad, percent_text
 from cortex_console.domain.shapes import Row, rows, text
 from cortex_console.domain.states import engine_name, verdict_tone
-from cortex_console.domain.timeline import Turn, health_turns, segments, unknown_share
+from cortex_console.domain.timeline import Turn, health_turns, segments
 
 DAY = timedelta(hours=24)
 VERDICTS: Mapping[str, str] = {
@@ -72,14 +72,11 @@ def counts(upstreams: Sequence[Upstream]) -> dict[str, int]:
 
 def upstream_row(one: Upstream, now: datetime) -> dict[str, object]:
     """Fields of a table's row."""
-    turns = list(one.turns)
-    parts = [
+    begin = max([now - DAY, *[turn.at for turn in one.turns[:1]]])
+    parts: list[dict[str, object]] = [
         {"tone": part.tone.value, "share": round(part.share, 5), "words": part.words}
-        for part in segments(turns, now - DAY, now)
+        for part in segments(one.turns, begin, now)
     ]
-    unknown = unknown_share(turns, now - DAY, now)
-    if unknown > 0:
-        parts.insert(0, {"tone": "unknown", "share": round(unknown, 5), "words": "not known"})
     return {
         "id": one.id,
         "row_name": f"{one.model} at {one.url}",
@@ -94,7 +91,7 @@ def upstream_row(one: Upstream, now: datetime) -> dict[str, object]:
         "verdict_note": one.reason,
         "load": one.load.words,
         "kv": percent_text(one.load.kv_usage),
-        "past": parts,
+        "past": parts or [{"tone": "unknown", "share": 1, "words": "not known"}],
         "past_words": past_words(one, now),
     } | time_cells("since", one.since, now)
 
@@ -105,4 +102,4 @@ def past_words(one: Upstream, now: datetime) -> str:
     bad = sum(turn.state == "unhealthy" for turn in recent)
     if moment(one.since) is None:
         return "not probed yet"
-    return f"became unhealthy {bad} times in the last 24 hours" if bad else "no trouble in the last 24 hours"
+    return f"became unhealthy {bad} × in the last 24 hours" if bad else "no trouble in the last 24 hours"

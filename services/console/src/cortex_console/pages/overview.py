@@ -72,7 +72,7 @@ class OverviewPage:
             with card("Models"):
                 self._models = box("c-list")
             with card("Lately"):
-                self._events = box("c-list")
+                self._events = box("c-list c-lately")
         self._show_address()
         await self._read()
         context.on_events(self._on_events)
@@ -145,8 +145,8 @@ class OverviewPage:
         self._stats.clear()
         with self._stats:
             stat("Models running", f"{running} of {len(present.models)}", ", ".join(told) or "all as asked for")
-            stat("Requests per second", rate_text(number(total.get("requests_per_second"))), "last 5 minutes")
-            stat("Tokens per second", rate_text(number(total.get("tokens_per_second"))), "in and out, last 5 minutes")
+            stat("Requests per second", rate_text(number(total.get("requests_per_second"))), "last 5 min")
+            stat("Tokens per second", rate_text(number(total.get("tokens_per_second"))), "in and out, last 5 min")
             stat(
                 "In flight",
                 count_text(number(load.get("running"))),

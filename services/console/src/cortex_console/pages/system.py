@@ -72,10 +72,11 @@ class SystemPage:
             self._checks = box("c-list")
             with self._checks:
                 ui.skeleton(height="80px")
-        with card("Engine images"):
-            self._images = box("c-stack")
-        with card("What this installation can do"):
-            self._features = box("c-list")
+        with box("c-columns"):
+            with card("What this installation can do"):
+                self._features = box("c-list")
+            with card("Engine images"):
+                self._images = box("c-stack")
         await self._read_trends()
         ui.timer(0, self._read_slow, once=True)
         self._context.on_events(self._on_events)
@@ -163,8 +164,15 @@ class SystemPage:
             return
         self._checks.clear()
         with self._checks:
-            for finding in findings(examination):
-                _show_finding(finding)
+            found = findings(examination)
+            fine = [one for one in found if one.get("verdict") == "ok"]
+            for finding in found:
+                if finding not in fine:
+                    _show_finding(finding)
+            with ui.element("details").classes("c-fine"):
+                Text("summary", f"{len(fine)} of {len(found)} checks are fine", "c-strong")
+                for finding in fine:
+                    _show_finding(finding)
 
     async def _read_images(self) -> None:
         hosts = await self._api.items("/system/docker-images")

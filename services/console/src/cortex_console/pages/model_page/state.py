@@ -70,9 +70,9 @@ class StatePart:
         load = detail.load()
         self._stats.clear()
         with self._stats:
-            stat("Requests per second", rate_text(sums.get("requests_per_second")), "last 5 minutes")
-            stat("Tokens per second", rate_text(sums.get("tokens_per_second")), "in and out, last 5 minutes")
-            stat("First token", _ms(sums.get("ttft_ms_p50")), "median, last 5 minutes")
+            stat("Requests per second", rate_text(sums.get("requests_per_second")), "last 5 min")
+            stat("Tokens per second", rate_text(sums.get("tokens_per_second")), "in and out, last 5 min")
+            stat("First token", _ms(sums.get("ttft_ms_p50")), "median, last 5 min")
             waiting = f"{load.waiting:.0f} waiting" if load.waiting is not None else "not told"
             stat("In flight", _of(load.running, load.slots), waiting)
             context = f"{count_text(load.context_per_slot)} tokens a slot" if load.context_per_slot else "not told"
