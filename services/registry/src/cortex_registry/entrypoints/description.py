@@ -65,6 +65,7 @@ _FURTHER: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/admin/models-export"): ("404",),
     ("get", "/admin/models/hf-config"): ("404", "409"),
     ("get", "/admin/models/{reference}/export"): ("409",),
+    ("post", "/admin/auth/sign-in-codes"): ("404",),
     ("post", "/admin/deployment/restore-database"): ("404",),
     ("post", "/admin/upstreams/refresh-health"): ("404",),
 }
