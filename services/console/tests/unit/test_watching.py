@@ -199,6 +199,17 @@ def test_a_failed_replica_tells_its_diagnosis() -> None:
     assert (row["state_tone"], row["verdict"], row["load"], row["kv"]) == ("bad", "unknown", "–", "–")
 
 
+@pytest.mark.parametrize(
+    ("state", "wanted", "told"),
+    [("starting", True, True), ("failed", True, True), ("running", True, False), ("starting", False, False)],
+)
+def test_what_failed_is_told_while_it_is_tried_again(state: str, wanted: bool, told: bool) -> None:
+    before = replica(state="failed", diagnosis={"code": "c", "message": "m", "fix": "f"})
+    answer = {"state": state, "desired_state": "running" if wanted else "stopped", "replica_status": []}
+    assert ModelDetail.of(answer).trouble(before) is (before if told else None)
+    assert ModelDetail.of(answer).trouble(None) is None
+
+
 # Events
 
 

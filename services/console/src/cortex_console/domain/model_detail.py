@@ -132,6 +132,13 @@ class ModelDetail:
         """The replica whose diagnosis is told; None while all is well."""
         return next((one for one in self.replicas if one.diagnosis is not None and one.state == "failed"), None)
 
+    def trouble(self, before: Replica | None) -> Replica | None:
+        """The replica to tell of: the one that failed, also while it is tried again; None once something else happened."""
+        if self.troubled is not None or before is None:
+            return self.troubled
+        again = self.summary.state in COMING or self.summary.state == "failed"
+        return before if again and self.summary.wants_to_run else None
+
     def load(self) -> EngineLoad:
         """Of all replicas together; the fullest KV cache."""
         loads = [replica.load for replica in self.replicas]
@@ -202,7 +209,7 @@ def replica_row(replica: Replica) -> dict[str, object]:
     return {
         "id": replica.id,
         "row_name": f"replica {replica.ordinal}",
-        "ordinal": str(replica.ordinal),
+        "ordinal": f"#{replica.ordinal}",
         "state": replica.state,
         "state_tone": replica_tone(replica.state).value,
         "state_note": state_note if len(state_note) <= 120 else f"{state_note[:119]}…",

@@ -136,6 +136,7 @@ class ModelPage:
     def _show(self) -> None:
         detail = self._view.detail
         model = detail.summary
+        self._view.trouble = detail.trouble(self._view.trouble)
         key = (model.state, model.reason, model.version, model.healthy, detail.since)
         if key != self._view.shown:
             self._view.shown = key
@@ -144,7 +145,7 @@ class ModelPage:
         with self._head:
             state_badge(model.state)
             engine_badge(model.engine)
-            if model.reason and model.reason != model.state and detail.troubled is None:
+            if model.reason and model.reason != model.state and self._view.trouble is None:
                 Text("span", model.reason, "c-model-reason")
             if detail.since:
                 ago(detail.since)
@@ -160,8 +161,8 @@ class ModelPage:
                     with box("c-card c-progress"):
                         Text("span", f"Replica {replica.ordinal}: {how.words}", "c-strong")
                         meter(f"Replica {replica.ordinal}", how.share)
-            if detail.troubled is not None:
-                show_repair(self._view, detail.troubled)
+            if self._view.trouble is not None:
+                show_repair(self._view, self._view.trouble)
 
     def _show_actions(self, offered: list[Offer]) -> None:
         beside = {ModelAct.TEST, ModelAct.RESTART, ModelAct.EDIT}
@@ -169,7 +170,7 @@ class ModelPage:
         with self._actions:
             for offer in offered:
                 if offer.first or offer.act in beside:
-                    kind = "primary" if offer.act is ModelAct.START and self._view.detail.troubled is None else "plain"
+                    kind = "primary" if offer.act is ModelAct.START and self._view.trouble is None else "plain"
                     button(offer.label, self._doing(offer.act), icon=offer.icon, kind=kind, why_not=offer.why_not)
             rest = [offer for offer in offered if not offer.first and offer.act not in beside]
             if rest:

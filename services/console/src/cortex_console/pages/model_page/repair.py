@@ -59,6 +59,7 @@ def _buttons(view: ModelView, fix: Fix) -> None:
         if fix.patch:
             await view.api.change_model(model.id, fix.patch, model.version)
         await ModelsApi(context.api).act(model.id, ModelAct.START.value)
+        view.trouble = None
         notify.done(f"{model.name} is starting.")
         await view.read()
 

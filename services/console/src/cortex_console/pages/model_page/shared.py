@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cortex_console.adapters.watching_api import WatchingApi
 from cortex_console.components.page import PageContext
-from cortex_console.domain.model_detail import EngineLoad, ModelDetail
+from cortex_console.domain.model_detail import EngineLoad, ModelDetail, Replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +29,6 @@ class ModelView:
     """Since the page was opened, the oldest first."""
     read: Callable[[], Awaitable[None]]
     """Read the model anew."""
+    trouble: Replica | None = None
+    """What failed last, while it is tried again."""
     shown: tuple[object, ...] = field(default=())

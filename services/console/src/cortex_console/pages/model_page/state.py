@@ -22,7 +22,7 @@ from cortex_console.ports import Batch
 DAY = timedelta(hours=24)
 WINDOW_S = 300
 _COLUMNS = (
-    table.Column("ordinal", "#"),
+    table.Column("ordinal", ""),
     table.Column("state", "State", table.BADGE_NOTE, wide=True),
     table.Column("verdict", "Health", table.BADGE_NOTE, wide=True),
     table.Column("where", "Where"),
