@@ -163,6 +163,16 @@ class ModelFormApi:
         """The hosts, with memory and GPUs."""
         return rows((await self._calls.get("/nodes")).get("items"))
 
+    async def gpus(self) -> str:
+        """The GPUs of all hosts, in a sentence."""
+        found: list[str] = []
+        for node in await self.hardware():
+            gpus = rows(node.get("gpus"))
+            if gpus:
+                indices = ", ".join(text(gpu.get("index")) for gpu in gpus)
+                found.append(f"{text(node.get('hostname'))} has {indices}")
+        return f"{'; '.join(found)}." if found else "No host has a GPU."
+
     async def advised(self, path: str) -> Row:
         """Settings that are recommended for a file; nothing where there is no advice."""
         try:
@@ -173,6 +183,8 @@ class ModelFormApi:
             return {}
 
     async def opening(self, path: str) -> tuple[LibraryEntry | None, Row, dict[str, str]]:
-        """What the form of a new model begins with: the entry, advice, and the names that are taken."""
+        """What a form begins with: the entry, advice, and the names that are taken; an empty path is of a repository."""
+        if not path:
+            return None, {}, await self.names()
         entry, advice, names = await asyncio.gather(self.entry(path), self.advised(path), self.names())
         return entry, row(advice), names

@@ -9,6 +9,8 @@ from cortex_console.domain.states import Tone
 
 def memory_bars(estimate: Estimate) -> None:
     """One bar for each device, the whole width being what is free there, and a legend."""
+    if not estimate.devices:
+        return
     for device in estimate.devices:
         _device(device)
     with box("mb-legend"):

@@ -9,7 +9,7 @@ from nicegui import events, ui
 from cortex_console.adapters.model_form_api import ModelFormApi
 from cortex_console.components import notify
 from cortex_console.components.badge import badge
-from cortex_console.components.buttons import button, link_button
+from cortex_console.components.buttons import button
 from cortex_console.components.dialogs import Question, confirm
 from cortex_console.components.empty import empty_state
 from cortex_console.components.forms import Field, ask_form
@@ -28,6 +28,7 @@ from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, text, whole
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.inputs import FieldInput
+from cortex_console.pages.model_edit.outlook import largest_button
 
 _OTHER = "other"
 
@@ -190,6 +191,7 @@ class Calculator:
                     Text("p", f"At least this: {estimate.reason}", "mf-notice c-warn")
                 memory_bars(estimate)
                 facts(estimate.facts())
+                largest_button(estimate, self._draft.engine, self._apply)
                 for said in estimate.warnings:
                     Text("p", said, "mf-notice c-warn")
             self._show_proposals(estimate)
@@ -239,9 +241,11 @@ class Calculator:
         reason = self._context.why_not(Right.MODELS_WRITE)
         with box("c-line"):
             if reason is None:
-                address = calculator.address_of_new(self._entry.path, self._draft)
-                link_button("Make a model of it", address, icon="o_add", kind="primary")
+                button("Make a model of it", self._make_model, icon="o_add", kind="primary")
             button("Apply to a model", self._apply_to_model, icon="o_tune", why_not=reason)
+
+    def _make_model(self) -> None:
+        ui.navigate.to(calculator.address_of_new(self._entry.path, self._draft))
 
     async def _apply_to_model(self) -> None:
         answer = await self._context.api.get("/models")

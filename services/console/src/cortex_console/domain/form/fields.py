@@ -96,7 +96,11 @@ def label_of(name: str) -> str:
 
 
 def _sentence(said: str) -> str:
-    return said[:1].upper() + said[1:] + "." if said and not said.endswith((".", "}")) else said[:1].upper() + said[1:]
+    return (
+        said[:1].upper() + said[1:] + "."
+        if said and not said.endswith((".", "}", "…"))
+        else said[:1].upper() + said[1:]
+    )
 
 
 def _widget(answer: Row) -> Widget:
@@ -141,6 +145,7 @@ _HELP: Mapping[str, str] = {
     "lifecycle": "Whether it runs all the time, wakes up for requests, or only does what it is told.",
     "idle_ttl_s": "On demand: how long without requests until it sleeps.",
     "placement": "Which ones, by number: 0, 1. Empty lets Cortex choose.",
+    "quantization": "How the weights are packed: awq, gptq, fp8, compressed-tensors, mxfp4, …; empty reads it off the model.",
     "request_defaults": "Any other parameters of requests, as JSON.",
 }
 _EMPTY: Mapping[str, str] = {
@@ -222,7 +227,7 @@ _LABELS: Mapping[str, str] = {
     "fit": "Fit to memory",
     "fit_target_mib": "Memory left free by fitting",
     "max_num_seqs": "Requests at once",
-    "max_num_batched_tokens": "Tokens per step",
+    "max_num_batched_tokens": "Batch size",
     "cache_type_k": "K cache type",
     "cache_type_v": "V cache type",
     "cache_ram_mib": "Prompt cache in RAM",

@@ -151,6 +151,14 @@ def useful(proposals: Iterable[Proposal], fields: Mapping[str, FormField], value
     ]
 
 
+def largest(estimate: Estimate, engine: str) -> Proposal | None:
+    """The largest context that fits, where it is another one than now."""
+    if not estimate.largest or estimate.largest == estimate.context:
+        return None
+    setting = "max_model_len" if engine == "vllm" else "context_size"
+    return Proposal(setting, estimate.largest, "the largest context that fits")
+
+
 def advice(answers: object) -> dict[str, Any]:
     """The settings of a recommendation by name."""
     return {one.setting: one.value for one in proposals_of(answers)}

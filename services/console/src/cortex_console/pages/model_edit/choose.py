@@ -114,7 +114,7 @@ class Choice:
         mine = [one for one in self._entries if not self._engine or not one.usable or one.engine == self._engine]
         found = ordered(one for one in mine if one.matches(wanted))
         usable, rest = [one for one in found if one.usable], [one for one in found if not one.usable]
-        self._count.text = f"{len(usable)} of {sum(one.usable for one in self._entries)} can be used"
+        self._count.text = f"{len(usable)} of {sum(one.usable for one in self._entries)} usable"
         self._list.clear()
         with self._list:
             if not self._entries:
@@ -180,13 +180,13 @@ class Choice:
         labelled(made, f"Create and start {name}")
 
     async def _create_and_start(self, one: LibraryEntry, address: str) -> None:
-        """With what the form would begin with. What does not fit is shown in the form instead."""
+        """With what the form would begin with. What cannot start is shown in the form instead."""
         entry, told, names = await self._api.opening(one.path)
         entry = entry or one
         given = {"engine_type": entry.engine, **beginning(entry, advice(told.get("settings")), names)}
         outlook = await self._api.dry_run_new(given)
-        if outlook.fits is False:
-            notify.tell(f"It does not fit as it is: {outlook.placement}")
+        if outlook.fits is False or not outlook.argv:
+            notify.tell(f"It cannot start as it is: {outlook.placement or outlook.command_reason}")
             ui.navigate.to(address)
             return
         made = await self._api.create(given, start=True)

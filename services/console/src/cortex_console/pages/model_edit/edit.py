@@ -21,7 +21,7 @@ from cortex_console.domain.shapes import Row, text
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.form import ModelForm, Setup
 from cortex_console.pages.model_edit.history import History
-from cortex_console.pages.model_edit.new import save_recipe
+from cortex_console.pages.model_edit.new import notes_for, save_recipe
 from cortex_console.ports import Batch
 
 
@@ -86,8 +86,10 @@ class EditModel:
 
     async def _make_form(self, base: Draft, answer: Row) -> None:
         path = text(answer.get("local_path"))
-        told, taken = await asyncio.gather(self._advised(path), self._api.names())
-        notes = {"hf_token": "One is stored; empty keeps it."} if answer.get("has_hf_token") else {}
+        (entry, told, taken), gpus = await asyncio.gather(self._api.opening(path), self._api.gpus())
+        notes = notes_for(entry, gpus)
+        if answer.get("has_hf_token"):
+            notes["hf_token"] = "One is stored; empty keeps it."
         setup = Setup(
             base,
             self._dry_run,
@@ -99,9 +101,6 @@ class EditModel:
         )
         self._form = ModelForm(setup, self._actions)
         self._form.build()
-
-    async def _advised(self, path: str) -> Row:
-        return await self._api.advised(path) if path else {}
 
     async def _dry_run(self, draft: Draft) -> Outlook:
         return await self._api.dry_run_changed(self._model.id, draft.patch(self._form.base or draft))

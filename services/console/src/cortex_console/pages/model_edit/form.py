@@ -14,6 +14,8 @@ from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.groups import FieldGroups
 from cortex_console.pages.model_edit.outlook import OutlookView, Shown
 
+RETRY_S = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -39,6 +41,7 @@ class ModelForm:
         self._actions = actions
         self._outlook: Outlook | None = None
         self._refused: dict[str, str] = {}
+        self._away = ""
         self._asking = False
         self._again = False
 
@@ -47,7 +50,7 @@ class ModelForm:
         with box("mf-layout"):
             with box("mf-left"):
                 self._groups = FieldGroups(lambda: self.draft, self._typed, self._setup.notes)
-            self._view = OutlookView(self._apply)
+            self._view = OutlookView(self.draft.engine, self._apply)
         with box("mf-bar"):
             self._status = Text("div", "", "mf-bar-text").props('role="status"')
             self._actions()
@@ -111,14 +114,18 @@ class ModelForm:
         await self.refresh()
 
     async def _ask(self) -> None:
-        asked = self.draft
+        asked, self._away = self.draft, ""
         try:
             self._outlook = await self._setup.dry_run(asked)
             self._refused = of_names(asked, self._outlook.served_name, self._setup.taken, self._setup.own_id)
         except ConsoleError as error:
             if error.is_signed_out:
                 raise
-            self._refused = of_error(error)
+            if error.status == 0 or error.status >= 500:
+                self._away = error.message
+                ui.timer(RETRY_S, self.refresh, once=True)
+            else:
+                self._refused = of_error(error)
 
     def _wrong(self) -> dict[str, str]:
         return {**self._refused, **self.draft.wrong}
@@ -134,8 +141,8 @@ class ModelForm:
         self._view.show(
             Shown(
                 self._outlook,
-                tuple(rest),
-                bool(wrong),
+                (*rest, self._away) if self._away else tuple(rest),
+                bool(wrong or self._away),
                 tuple(useful(proposals, self.draft.fields, self.draft.values)),
                 tuple(changes),
             )
@@ -148,6 +155,8 @@ class ModelForm:
             labels = [self.draft.fields[name].label for name in wrong if name in self.draft.fields]
             count = f"{len(wrong)} {'field needs' if len(wrong) == 1 else 'fields need'} correction"
             return f"{count}: {', '.join(labels)}" if labels else count
+        if self._away:
+            return self._away
         if self._outlook is None:
             return "Looking at it…"
         if self._outlook.fits is None:

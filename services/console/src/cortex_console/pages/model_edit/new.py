@@ -57,7 +57,9 @@ class NewModel:
 
     async def build(self) -> None:
         """Draw it."""
-        names, known, begun = await asyncio.gather(self._api.names(), self._api.fields(), self._beginning())
+        names, known, begun, gpus = await asyncio.gather(
+            self._api.names(), self._api.fields(), self._beginning(), self._api.gpus()
+        )
         with page_header(f"New {engine_name(begun.engine)} model", back=("/models/new", "Choose again")):
             button("Save as recipe", self._save_recipe, icon="o_library_add")
         if begun.entry is not None and not begun.entry.usable:
@@ -75,7 +77,7 @@ class NewModel:
             lambda one: self._api.dry_run_new(one.description()),
             taken=names,
             advice=proposals_of((begun.advice or {}).get("settings")),
-            notes=_notes(begun.entry),
+            notes=notes_for(begun.entry, gpus),
         )
         self._form = ModelForm(setup, self._actions)
         self._form.build()
@@ -160,11 +162,11 @@ async def save_recipe(api: ModelFormApi, draft: Draft) -> None:
     await ask_form("Save as recipe", fields, "Save", submit, text=said)
 
 
-def _notes(entry: LibraryEntry | None) -> Mapping[str, str]:
-    """Help that depends on the file."""
+def notes_for(entry: LibraryEntry | None, gpus: str) -> dict[str, str]:
+    """Help that depends on the file and the hosts."""
+    notes = {"placement": gpus}
     if entry is None:
-        return {}
-    notes: dict[str, str] = {}
+        return notes
     if entry.context:
         notes["context_size"] = notes["max_model_len"] = f"The model was made for {entry.context:,}."
     if entry.mmproj:

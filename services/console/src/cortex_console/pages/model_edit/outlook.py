@@ -13,9 +13,17 @@ from cortex_console.components.text import Text, box, card, facts, heading, hint
 from cortex_console.domain.form.command import command_text
 from cortex_console.domain.form.draft import Change
 from cortex_console.domain.form.fields import label_of
-from cortex_console.domain.form.memory import Outlook, Proposal
+from cortex_console.domain.form.memory import Estimate, Outlook, Proposal, largest
 
 Apply = Callable[[Sequence[Proposal]], Awaitable[None]]
+
+
+def largest_button(estimate: Estimate, engine: str, apply: Apply) -> None:
+    """Takes the largest context that fits, where it is another one than now."""
+    found = largest(estimate, engine)
+    if found is not None:
+        made = button(f"Use {found.value:,} tokens of context", lambda: apply([found]), icon="o_open_in_full")
+        made.classes("mf-small mf-start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,8 @@ class Shown:
 class OutlookView:
     """Drawn where it is made."""
 
-    def __init__(self, apply: Apply) -> None:
+    def __init__(self, engine: str, apply: Apply) -> None:
+        self._engine = engine
         self._apply = apply
         self._shown: Shown | None = None
         self._place = box("mf-right")
@@ -72,7 +81,7 @@ class OutlookView:
                 heading("Memory", 2)
                 box("c-spring")
                 if stale:
-                    Text("span", "before the mistake", "c-hint")
+                    Text("span", "of before", "c-hint")
                 if outlook.estimate is not None:
                     badge(*outlook.estimate.verdict)
             if outlook.estimate is None:
@@ -82,6 +91,7 @@ class OutlookView:
                 Text("p", f"At least this: {outlook.estimate.reason}", "mf-notice c-warn")
             memory_bars(outlook.estimate)
             facts(outlook.estimate.facts())
+            largest_button(outlook.estimate, self._engine, self._apply)
             if outlook.placement:
                 hint(f"Placement now: {outlook.placement}.".replace("..", "."))
             if outlook.evicts:
