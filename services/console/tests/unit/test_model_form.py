@@ -10,7 +10,7 @@ from cortex_console.domain.form.command import command_text
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.fields import FormField, Widget
 from cortex_console.domain.form.library import LibraryEntry, beginning, name_for, ordered
-from cortex_console.domain.form.memory import Estimate, Proposal, proposals_of, settled, useful
+from cortex_console.domain.form.memory import Estimate, Proposal, beside, largest, proposals_of, settled, useful
 from cortex_console.domain.form.refusals import of_error, of_names
 from cortex_console.domain.form.revisions import Revision, differences
 from cortex_console.domain.form.sections import owner_of, sections_of
@@ -295,6 +295,21 @@ def test_only_proposals_that_change_something_are_shown() -> None:
     assert [one.setting for one in found] == ["kv_unified", "ngl"]
     assert settled(Proposal("kv_unified", "on", ""), UNIFIED) is True
     assert settled(Proposal("ngl", 12, ""), NGL) == 12
+
+
+def test_files_that_go_with_a_model_are_proposed() -> None:
+    assert beside(entry()) == ()
+    found = beside(entry(mmproj=["m.gguf", "n.gguf"], drafts=["d.gguf"]))
+    assert [(one.setting, one.value) for one in found] == [("mmproj_path", "m.gguf"), ("draft_model_path", "d.gguf")]
+
+
+def test_the_largest_context_is_offered_where_it_is_another_one() -> None:
+    told = {"known": True, "total": 0, "context_size": 8192}
+    assert largest(Estimate.of({**told, "largest_context": 8192}), "llamacpp") is None
+    assert largest(Estimate.of({**told, "largest_context": 0}), "llamacpp") is None
+    found = largest(Estimate.of({**told, "largest_context": 16384}), "vllm")
+    assert found is not None
+    assert (found.setting, found.value) == ("max_model_len", 16384)
 
 
 def test_an_estimate_counts_output_as_other_and_says_the_rest() -> None:

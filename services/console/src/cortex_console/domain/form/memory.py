@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from cortex_console.domain.form.fields import FormField, Widget, label_of
+from cortex_console.domain.form.library import LibraryEntry
 from cortex_console.domain.formatting import bytes_text
 from cortex_console.domain.shapes import Row, number, row, rows, text, whole
 from cortex_console.domain.states import Tone
@@ -149,6 +150,17 @@ def useful(proposals: Iterable[Proposal], fields: Mapping[str, FormField], value
         and settled(one, fields[one.setting]) != values.get(one.setting)
         and not ((one.setting, one.value) in _SAME and values.get(one.setting) is None)
     ]
+
+
+def beside(entry: LibraryEntry) -> tuple[Proposal, ...]:
+    """Files in the models folder that go with this one."""
+    found: list[Proposal] = []
+    if entry.mmproj:
+        found.append(Proposal("mmproj_path", entry.mmproj[0], "it fits this model, which then reads images or audio"))
+    if entry.drafts:
+        said = "much smaller with the same tokenizer: it drafts tokens, so that answers come sooner"
+        found.append(Proposal("draft_model_path", entry.drafts[0], said))
+    return tuple(found)
 
 
 def largest(estimate: Estimate, engine: str) -> Proposal | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from nicegui import ui
 
@@ -10,18 +11,21 @@ from cortex_console.components import notify
 from cortex_console.components.badge import engine_badge, state_badge
 from cortex_console.components.buttons import button, link_button
 from cortex_console.components.empty import empty_state
+from cortex_console.components.forms import Field, ask_form
 from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, code
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.fields import FormField
-from cortex_console.domain.form.memory import Outlook, proposals_of
+from cortex_console.domain.form.library import ordered
+from cortex_console.domain.form.memory import Outlook
+from cortex_console.domain.formatting import bytes_text
 from cortex_console.domain.models import ModelSummary
 from cortex_console.domain.shapes import Row, text
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.form import ModelForm, Setup
 from cortex_console.pages.model_edit.history import History
-from cortex_console.pages.model_edit.new import notes_for, save_recipe
+from cortex_console.pages.model_edit.new import advice_for, notes_for, save_recipe
 from cortex_console.ports import Batch
 
 
@@ -46,6 +50,7 @@ class EditModel:
         name = self._model.name
         with page_header(f"Edit {name}", back=(f"/models/{self._model.id}", name)):
             if not self._model.external:
+                button("Other file", self._other_file, icon="o_folder_open")
                 button("Save as recipe", self._save_recipe, icon="o_library_add")
         if self._model.external:
             said = "Its engine is no concern of Cortex: where it is found is set below Settings, Upstreams."
@@ -96,7 +101,7 @@ class EditModel:
             base=base,
             own_id=self._model.id,
             taken=taken,
-            advice=proposals_of(told.get("settings")),
+            advice=advice_for(entry, told),
             notes=notes,
         )
         self._form = ModelForm(setup, self._actions)
@@ -193,6 +198,26 @@ class EditModel:
             with box("c-line"):
                 button("Keep my edits on top", keep_mine, kind="primary")
                 button("Take theirs", self._reload)
+
+    async def _other_file(self) -> None:
+        entries, _ = await self._api.library()
+        options = {
+            one.path: f"{one.path} · {one.quantization} · {bytes_text(one.size)}"
+            for one in ordered(entries)
+            if one.usable and one.engine == self._model.engine
+        }
+        if not options:
+            notify.tell("Nothing else in the models folder suits this engine.")
+            return
+        now = text(self._form.draft.values.get("local_path"))
+        first = now if now in options else next(iter(options))
+
+        async def submit(values: dict[str, Any]) -> None:
+            await self._form.put_source(values["path"])
+
+        asked = Field("path", "File or folder", kind="choice", value=first, options=options, required=True)
+        said = "What the model is made of. It counts once it is saved."
+        await ask_form("Other file", [asked], "Use it", submit, text=said)
 
     async def _save_recipe(self) -> None:
         await save_recipe(self._api, self._form.draft)

@@ -94,6 +94,11 @@ class ModelForm:
         self._groups.show(draft)
         await self.refresh()
 
+    async def put_source(self, path: str) -> None:
+        """Another file or folder of the models folder."""
+        self.draft = self.draft.having("local_path", path).having("repo_id", None)
+        await self.refresh()
+
     def changed(self) -> bool:
         """Whether something differs from what is stored."""
         return self.base is not None and bool(self.draft.patch(self.base))

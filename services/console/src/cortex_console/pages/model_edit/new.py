@@ -18,7 +18,7 @@ from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, code
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.library import LibraryEntry, beginning, name_for
-from cortex_console.domain.form.memory import advice, proposals_of
+from cortex_console.domain.form.memory import Proposal, advice, beside, proposals_of
 from cortex_console.domain.shapes import Row, text
 from cortex_console.domain.states import engine_name
 from cortex_console.errors import ConsoleError
@@ -76,7 +76,7 @@ class NewModel:
             draft,
             lambda one: self._api.dry_run_new(one.description()),
             taken=names,
-            advice=proposals_of((begun.advice or {}).get("settings")),
+            advice=advice_for(begun.entry, begun.advice or {}),
             notes=notes_for(begun.entry, gpus),
         )
         self._form = ModelForm(setup, self._actions)
@@ -160,6 +160,11 @@ async def save_recipe(api: ModelFormApi, draft: Draft) -> None:
     )
     said = "Keeps all settings but names and secrets, to make further models of."
     await ask_form("Save as recipe", fields, "Save", submit, text=said)
+
+
+def advice_for(entry: LibraryEntry | None, told: Row) -> tuple[Proposal, ...]:
+    """What is recommended for the hosts, and what lies beside the file."""
+    return (*proposals_of(told.get("settings")), *(beside(entry) if entry is not None else ()))
 
 
 def notes_for(entry: LibraryEntry | None, gpus: str) -> dict[str, str]:
