@@ -8,7 +8,7 @@ from cortex_console.domain.api_keys import USAGE_DAYS, ApiKey, Names
 from cortex_console.domain.shapes import Row, rows, text, whole
 from cortex_console.ports import AdminCalls, Query
 
-PAGE = 100
+PAGE = 50
 _MOST = 1000
 
 

@@ -155,7 +155,7 @@ def group_name(group: Row, dimension: str) -> str:
         return task_name(value) if value else "none"
     if dimension == "outcome":
         return OUTCOMES.get(value, value)
-    return value or "none"
+    return value or ("no such model" if dimension == "model" else "none")
 
 
 def group_row(

@@ -8,7 +8,7 @@ from cortex_console.domain.identity import Right
 from cortex_console.domain.play_models import PlayModel, choices
 from cortex_console.domain.shapes import rows
 
-_NOUNS = {"generate": "chat model", "embed": "embedding model", "rerank": "reranking model"}
+_NOUNS = {"generate": "a chat model", "embed": "an embedding model", "rerank": "a reranking model"}
 
 
 class Playground:
@@ -34,7 +34,12 @@ class Playground:
         """What to do when no model of this task answers."""
         noun = _NOUNS[task]
         if self.context.may(Right.MODELS_OPERATE):
-            text, label = f"Start a {noun}; it appears here as soon as it answers.", "Models"
+            text, label = f"Start {noun}; it appears here as soon as it answers.", "Models"
         else:
-            text, label = f"An operator has to start a {noun}; it appears here as soon as it answers.", "See the models"
-        empty_state("o_forum", f"No {noun} is running", text, lambda: link_button(label, "/models", icon="o_smart_toy"))
+            text, label = f"An operator has to start {noun}; it appears here as soon as it answers.", "See the models"
+        empty_state(
+            "o_forum",
+            f"No {noun.partition(' ')[2]} is running",
+            text,
+            lambda: link_button(label, "/models", icon="o_smart_toy"),
+        )
