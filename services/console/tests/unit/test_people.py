@@ -183,9 +183,12 @@ FORM = {
 
 def test_endpoints_of_an_upstream_keep_their_keys_unless_one_is_given() -> None:
     urls = "http://a:1\n http://b:2 "
-    kept = specification(FORM | {"urls": urls, "api_key": ""})
+    kept = specification(FORM | {"endpoints": urls, "api_key": ""})
     assert kept["endpoints"] == [{"url": url, "served_name": None} for url in ("http://a:1", "http://b:2")]
-    assert [one["api_key"] for one in specification(FORM | {"urls": urls, "api_key": "k"})["endpoints"]] == ["k", "k"]
+    assert [one["api_key"] for one in specification(FORM | {"endpoints": urls, "api_key": "k"})["endpoints"]] == [
+        "k",
+        "k",
+    ]
     assert kept["name"] is None
     assert upstream_row({"enabled": False, "state": "running"})["state"] == "off"
 

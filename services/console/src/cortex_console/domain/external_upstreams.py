@@ -48,7 +48,7 @@ def specification(values: dict[str, Any]) -> dict[str, Any]:
     """The registry's words for what the form holds; an endpoint that stays keeps its key unless a new one is given."""
     key, theirs = values["api_key"], values["served_name"] or None
     endpoints: list[dict[str, Any]] = []
-    for url in str(values["urls"]).split():
+    for url in str(values["endpoints"]).split():
         endpoint: dict[str, Any] = {"url": url, "served_name": theirs}
         if key:
             endpoint["api_key"] = key

@@ -127,7 +127,7 @@ def _fields(one: Row) -> list[Field]:
     return [
         Field("served_model_name", "Served name", value=text(one.get("served_model_name")), required=True,
               hint="What clients ask for"),
-        Field("urls", "Endpoints", "long", urls_text(one), "One base URL a line, like http://10.0.0.5:8000", required=True),
+        Field("endpoints", "Endpoints", "long", urls_text(one), "One base URL a line, like http://10.0.0.5:8000", required=True),
         Field("engine_type", "Engine", "choice", text(one.get("engine_type"), "vllm"), options=ENGINES),
         Field("task", "Task", "choice", text(one.get("task"), "generate"), options=TASKS),
         Field("name", "Name", value=text(one.get("name")), hint="What people call it; the served name unless given"),
