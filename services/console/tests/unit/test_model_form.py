@@ -279,6 +279,7 @@ def test_a_new_model_begins_with_less_context_only_where_more_would_not_fit() ->
         "local_path": "x/model-Q4_K_M.gguf",
     }
     assert beginning(entry(), {"context_size": 2048}, ())["context_size"] == 2048
+    assert beginning(entry(context_length=4096), {}, ())["context_size"] == 4096
     assert beginning(entry(kind="embedding"), {}, ())["task"] == "embed"
 
 

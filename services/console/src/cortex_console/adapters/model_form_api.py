@@ -10,7 +10,7 @@ from cortex_console.domain.form.library import LibraryEntry
 from cortex_console.domain.form.memory import Estimate, Outlook
 from cortex_console.domain.form.revisions import Revision
 from cortex_console.domain.recipes import Recipe
-from cortex_console.domain.shapes import Row, row, rows, text
+from cortex_console.domain.shapes import Row, rows, text
 from cortex_console.errors import ConsoleError
 from cortex_console.ports import AdminCalls
 
@@ -182,9 +182,8 @@ class ModelFormApi:
                 raise
             return {}
 
-    async def opening(self, path: str) -> tuple[LibraryEntry | None, Row, dict[str, str]]:
-        """What a form begins with: the entry, advice, and the names that are taken; an empty path is of a repository."""
+    async def opening(self, path: str) -> tuple[LibraryEntry | None, dict[str, str]]:
+        """What a form begins with: the entry, and the names that are taken; an empty path is of a repository."""
         if not path:
-            return None, {}, await self.names()
-        entry, advice, names = await asyncio.gather(self.entry(path), self.advised(path), self.names())
-        return entry, row(advice), names
+            return None, await self.names()
+        return await asyncio.gather(self.entry(path), self.names())

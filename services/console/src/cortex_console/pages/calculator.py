@@ -64,7 +64,7 @@ class Calculator:
                 self._settings = card("Settings")
             self._result = box("calc-result").props('aria-live="polite"')
         self._choose(first, model)
-        ui.timer(0, self._refresh, once=True)
+        await self._refresh()
 
     def _nothing(self) -> None:
         said = "Put a GGUF file or a folder of safetensors into the models folder; then this tells what it takes."

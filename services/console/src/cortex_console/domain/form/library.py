@@ -163,7 +163,7 @@ def slug(name: str) -> str:
 
 
 def beginning(entry: LibraryEntry, advice: Row, taken: Collection[str]) -> dict[str, Any]:
-    """What a new model of this entry begins with: the engine's defaults, unless they would not fit.
+    """What a new model of this entry begins with: the engine's defaults, unless the model or the host has not so much.
 
     Args:
         entry: what it is made of.
@@ -173,7 +173,8 @@ def beginning(entry: LibraryEntry, advice: Row, taken: Collection[str]) -> dict[
     given: dict[str, Any] = {"name": name_for(entry.path, taken), "local_path": entry.path}
     if entry.kind == "embedding":
         given["task"] = "embed"
-    wish = advice.get("context_size")
-    if entry.engine == "llamacpp" and isinstance(wish, int) and 0 < wish < SHOWN_CONTEXT:
-        given["context_size"] = wish
+    wishes = [wish for wish in (advice.get("context_size"), entry.context) if isinstance(wish, int) and wish > 0]
+    least = min(wishes, default=SHOWN_CONTEXT)
+    if entry.engine == "llamacpp" and least < SHOWN_CONTEXT:
+        given["context_size"] = least
     return given

@@ -181,7 +181,7 @@ class Choice:
 
     async def _create_and_start(self, one: LibraryEntry, address: str) -> None:
         """With what the form would begin with. What cannot start is shown in the form instead."""
-        entry, told, names = await self._api.opening(one.path)
+        (entry, names), told = await asyncio.gather(self._api.opening(one.path), self._api.advised(one.path))
         entry = entry or one
         given = {"engine_type": entry.engine, **beginning(entry, advice(told.get("settings")), names)}
         outlook = await self._api.dry_run_new(given)

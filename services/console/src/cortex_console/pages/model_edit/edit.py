@@ -91,7 +91,7 @@ class EditModel:
 
     async def _make_form(self, base: Draft, answer: Row) -> None:
         path = text(answer.get("local_path"))
-        (entry, told, taken), gpus = await asyncio.gather(self._api.opening(path), self._api.gpus())
+        (entry, taken), gpus = await asyncio.gather(self._api.opening(path), self._api.gpus())
         notes = notes_for(entry, gpus)
         if answer.get("has_hf_token"):
             notes["hf_token"] = "One is stored; empty keeps it."
@@ -101,7 +101,7 @@ class EditModel:
             base=base,
             own_id=self._model.id,
             taken=taken,
-            advice=advice_for(entry, told),
+            advice=lambda: advice_for(self._api, entry),
             notes=notes,
         )
         self._form = ModelForm(setup, self._actions)

@@ -27,7 +27,8 @@ class Setup:
     """What is stored, to show what differs; None for a new model."""
     own_id: str | None = None
     taken: Mapping[str, str] = field(default_factory=dict[str, str])
-    advice: tuple[Proposal, ...] = ()
+    advice: Callable[[], Awaitable[tuple[Proposal, ...]]] | None = None
+    """Asked once it is drawn: it takes longer than the rest."""
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -44,6 +45,7 @@ class ModelForm:
         self._away = ""
         self._asking = False
         self._again = False
+        self._advice: tuple[Proposal, ...] = ()
 
     def build(self) -> None:
         """Draw it, and ask what would become of it."""
@@ -56,6 +58,7 @@ class ModelForm:
             self._actions()
         self._show()
         ui.timer(0, self.refresh, once=True)
+        ui.timer(0, self._read_advice, once=True)
 
     async def refresh(self) -> None:
         """Ask the registry what would become of the draft; once more if it changed meanwhile."""
@@ -118,6 +121,11 @@ class ModelForm:
         self._groups.show(self.draft)
         await self.refresh()
 
+    async def _read_advice(self) -> None:
+        if self._setup.advice is not None:
+            self._advice = await self._setup.advice()
+            self._show()
+
     async def _ask(self) -> None:
         asked, self._away = self.draft, ""
         try:
@@ -141,7 +149,7 @@ class ModelForm:
         found = self._outlook.estimate.proposals if self._outlook and self._outlook.estimate else ()
         # What fits now outdoes the advice that was given before anything was typed.
         named = {one.setting for one in found}
-        proposals = [*found, *(one for one in self._setup.advice if one.setting not in named)]
+        proposals = [*found, *(one for one in self._advice if one.setting not in named)]
         changes = self.draft.changes(self.base) if self.base is not None else []
         self._view.show(
             Shown(

@@ -18,8 +18,8 @@ from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, code
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.library import LibraryEntry, beginning, name_for
-from cortex_console.domain.form.memory import Proposal, advice, beside, proposals_of
-from cortex_console.domain.shapes import Row, text
+from cortex_console.domain.form.memory import Proposal, beside, proposals_of
+from cortex_console.domain.shapes import text
 from cortex_console.domain.states import engine_name
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.choose import build_choice
@@ -36,7 +36,6 @@ class Beginning:
     given: Mapping[str, Any]
     why: str
     entry: LibraryEntry | None = None
-    advice: Row | None = None
 
 
 async def build_new(context: PageContext) -> None:
@@ -76,7 +75,7 @@ class NewModel:
             draft,
             lambda one: self._api.dry_run_new(one.description()),
             taken=names,
-            advice=advice_for(begun.entry, begun.advice or {}),
+            advice=lambda: advice_for(self._api, begun.entry),
             notes=notes_for(begun.entry, gpus),
         )
         self._form = ModelForm(setup, self._actions)
@@ -93,11 +92,11 @@ class NewModel:
                 "vllm", {"name": name, "repo_id": repo}, "vLLM loads it from Hugging Face when it starts first."
             )
         path = query["path"]
-        entry, told, names = await self._api.opening(path)
+        entry, names = await self._api.opening(path)
         if entry is None:
             raise ConsoleError(404, "file_not_found", f"{path} does not lie in the models folder.")
         engine = entry.engine or "llamacpp"
-        return Beginning(engine, beginning(entry, advice(told.get("settings")), names), entry.why, entry, told)
+        return Beginning(engine, beginning(entry, {}, names), entry.why, entry)
 
     async def _of_recipe(self, recipe_id: str) -> Beginning:
         recipe = await self._api.recipe(recipe_id)
@@ -106,9 +105,9 @@ class NewModel:
         if not path:
             given = {**recipe.fields, "name": name_for(recipe.source, await self._api.names())}
             return Beginning(recipe.engine, given, why)
-        entry, told, names = await self._api.opening(path)
+        entry, names = await self._api.opening(path)
         given = {**recipe.fields, "name": name_for(path, names)}
-        return Beginning(recipe.engine, given, why, entry, told)
+        return Beginning(recipe.engine, given, why, entry)
 
     def _with_query(self, draft: Draft) -> Draft:
         for name, typed in self._context.query.items():
@@ -162,9 +161,12 @@ async def save_recipe(api: ModelFormApi, draft: Draft) -> None:
     await ask_form("Save as recipe", fields, "Save", submit, text=said)
 
 
-def advice_for(entry: LibraryEntry | None, told: Row) -> tuple[Proposal, ...]:
+async def advice_for(api: ModelFormApi, entry: LibraryEntry | None) -> tuple[Proposal, ...]:
     """What is recommended for the hosts, and what lies beside the file."""
-    return (*proposals_of(told.get("settings")), *(beside(entry) if entry is not None else ()))
+    if entry is None:
+        return ()
+    told = await api.advised(entry.path)
+    return (*proposals_of(told.get("settings")), *beside(entry))
 
 
 def notes_for(entry: LibraryEntry | None, gpus: str) -> dict[str, str]:
