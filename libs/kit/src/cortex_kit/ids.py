@@ -8,8 +8,8 @@ _VARIANT = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
 _DIGITS = 19
 _AT_ONCE = 64
 
-# Hexadecimal digits, asked of the system for many identifiers at a time. Taking some is one step that no thread shares with
-# another, and a forked process begins with none.
+# The random parts of many identifiers, for which the system is asked at once. Taking one is a single step that no thread shares
+# with another, and a forked process begins with none.
 _random: deque[str] = deque()
 os.register_at_fork(after_in_child=_random.clear)
 
@@ -21,11 +21,12 @@ def uuid7() -> str:
     except IndexError:
         random = _more()
     moment = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:]}"
+    return f"{moment[:8]}-{moment[8:]}-{random}"
 
 
 def _more() -> str:
     digits = os.urandom(_DIGITS * _AT_ONCE).hex()
-    first, *others = (digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS))
+    parts = (digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS))
+    first, *others = (f"7{part[:3]}-{_VARIANT[part[3]]}{part[4:7]}-{part[7:]}" for part in parts)
     _random.extend(others)
     return first

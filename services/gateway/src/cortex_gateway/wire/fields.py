@@ -16,7 +16,8 @@ MOST_KNOWN = 4096
 MAX_LENGTH_DIGITS = 18
 MOST_KNOWN_NAMES = 64
 """Of headers whose lines are not remembered."""
-_VALUE_BYTES = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
+_MARKED = bytes(0 if byte == 0x7F or (byte < 0x20 and byte != 0x09) else 1 for byte in range(256))
+"""Translates what no value may hold into zeros."""
 _NEVER_KNOWN = (b"authorization", b"cookie", b"content-length", b"x-api-key", b"x-request-id", b"traceparent")
 
 Reason = Literal[
@@ -90,7 +91,7 @@ class FieldLines:
         lowered = self._names.get(line[: max(0, colon)])
         if lowered is not None:
             value = line[colon + 1 :]
-            if not value.translate(None, _VALUE_BYTES):
+            if b"\0" not in value.translate(_MARKED):
                 return Field(lowered, value.strip(b" \t"))
         match = _LINE.fullmatch(line)
         if match is None:
