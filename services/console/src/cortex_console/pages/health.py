@@ -113,7 +113,7 @@ class HealthPage:
 
     async def _probe(self) -> None:
         probed = texts((await self._api.probe_all()).get("replicas"))
-        notify.done(f"{len(probed)} endpoints are probed now." if probed else "Endpoints are probed now.")
+        notify.done("1 endpoint is probed now." if len(probed) == 1 else f"{len(probed)} endpoints are probed now.")
         await self._read()
 
     async def _on_events(self, batch: Batch) -> None:

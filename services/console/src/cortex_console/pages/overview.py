@@ -14,6 +14,7 @@ from cortex_console.components.empty import empty_state
 from cortex_console.components.header import page_header
 from cortex_console.components.moments import ago
 from cortex_console.components.page import Page, PageContext
+from cortex_console.components.redraw import Redraw
 from cortex_console.components.secret import copy_button
 from cortex_console.components.text import Text, box, card, code
 from cortex_console.domain.attention import FirstStep, Notice, first_steps, notices
@@ -60,8 +61,8 @@ class OverviewPage:
         with page_header("Overview"):
             if context.may(Right.MODELS_WRITE):
                 link_button("New model", "/models/new", icon="o_add", kind="primary")
-        self._attention = box("c-attention")
-        self._steps = box("")
+        self._attention = Redraw(box("c-attention"))
+        self._steps = Redraw(box(""))
         self._stats = box("c-stats")
         with box("c-columns"):
             with card():
@@ -70,9 +71,10 @@ class OverviewPage:
                 self._charts.append(line_chart(context, "Tokens", "per second", self._tokens))
         with box("c-columns"):
             with card("Models"):
-                self._models = box("c-list")
+                self._models = Redraw(box("c-list"))
             with card("Lately"):
                 self._events = box("c-list c-lately")
+                ui.link("All events", "/events").classes("c-nowrap")
         self._show_address()
         await self._read()
         context.on_events(self._on_events)
@@ -112,8 +114,9 @@ class OverviewPage:
         return {"in": self._rates.prompt_tokens, "out": self._rates.completion_tokens}
 
     def _show_attention(self, found: list[Notice]) -> None:
-        self._attention.clear()
-        with self._attention:
+        if not self._attention.due(found):
+            return
+        with self._attention.fresh():
             for notice in found:
                 with box(f"c-notice c-notice-{notice.tone.value}"):
                     ui.icon(_ICONS[notice.tone]).props('aria-hidden="true"')
@@ -121,10 +124,12 @@ class OverviewPage:
                     ui.link(notice.link_words, notice.link).classes("c-nowrap")
 
     def _show_steps(self, steps: list[FirstStep]) -> None:
-        self._steps.clear()
-        if not steps:
+        if not self._steps.due(steps):
             return
-        with self._steps, card("First steps"):
+        if not steps:
+            self._steps.element.clear()
+            return
+        with self._steps.fresh(), card("First steps"):
             for step in steps:
                 with box("c-step"):
                     icon = "o_check_circle" if step.done else "o_radio_button_unchecked"
@@ -155,8 +160,9 @@ class OverviewPage:
             _memory(row(present.summary.get("resources")))
 
     def _show_models(self, models: list[ModelSummary], rate: dict[str, Load]) -> None:
-        self._models.clear()
-        with self._models:
+        if not self._models.due((models, rate)):
+            return
+        with self._models.fresh():
             if not models:
                 empty_state("o_smart_toy", "No models yet", "Make one of a file in the models folder.")
             for model in sorted(models, key=_by_interest)[:_MODELS]:
@@ -181,8 +187,6 @@ class OverviewPage:
                     about = " · ".join(part for part in (names.get(one.model_id, ""), one.words) if part)
                     Text("span", about, "c-grow c-clip c-muted").props["title"] = about
                     ago(one.at)
-            if happenings:
-                ui.link("All events", "/events").classes("c-list-row")
 
     def _show_address(self) -> None:
         address = f"{self._context.installation.gateway_url}/v1"

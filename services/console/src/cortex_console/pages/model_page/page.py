@@ -15,6 +15,7 @@ from cortex_console.components.header import page_header
 from cortex_console.components.model_acts import perform
 from cortex_console.components.moments import ago, meter
 from cortex_console.components.page import PageContext
+from cortex_console.components.redraw import Redraw
 from cortex_console.components.text import Text, box, labelled
 from cortex_console.domain.identity import Right
 from cortex_console.domain.model_acts import ModelAct, Offer, offers
@@ -75,7 +76,8 @@ class ModelPage:
         self._view = ModelView(self._context, self._api, detail, deque(maxlen=SAMPLES), self.read)
         self._actions = page_header(detail.summary.name, back=("/models", "Models"))
         self._head = box("c-model-head")
-        self._banner = box("c-stack")
+        self._progress = box("c-stack")
+        self._banner = Redraw(box("c-stack"))
         self._tabs = ui.tabs().props('no-caps dense align="left" inline-label outside-arrows mobile-arrows')
         with labelled(self._tabs.classes("c-tabs"), "Parts of the page"):
             for name, (label, _) in self._makers.items():
@@ -154,15 +156,18 @@ class ModelPage:
     def _show_banner(self, detail: ModelDetail) -> None:
         now = datetime.now(UTC)
         coming = [(replica, progress(replica, now)) for replica in detail.replicas]
-        self._banner.clear()
-        with self._banner:
+        self._progress.clear()
+        with self._progress:
             for replica, how in coming:
                 if how is not None:
                     with box("c-card c-progress"):
                         Text("span", f"Replica {replica.ordinal}: {how.words}", "c-strong")
                         meter(f"Replica {replica.ordinal}", how.share)
-            if self._view.trouble is not None:
-                show_repair(self._view, self._view.trouble)
+        trouble = self._view.trouble
+        if self._banner.due((trouble, detail.summary.version)):
+            with self._banner.fresh():
+                if trouble is not None:
+                    show_repair(self._view, trouble)
 
     def _show_actions(self, offered: list[Offer]) -> None:
         beside = {ModelAct.TEST, ModelAct.RESTART, ModelAct.EDIT}

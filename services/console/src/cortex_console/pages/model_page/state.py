@@ -8,6 +8,7 @@ from cortex_console.components import table
 from cortex_console.components.badge import stat
 from cortex_console.components.empty import empty_state
 from cortex_console.components.moments import ago
+from cortex_console.components.redraw import Redraw
 from cortex_console.components.text import Text, box, card, facts
 from cortex_console.components.timeline_bar import timeline_bar
 from cortex_console.domain.formatting import NOTHING, count_text, duration_text, rate_text
@@ -51,7 +52,7 @@ class StatePart:
             self._warnings = box("c-stack")
         with box("c-columns c-columns-wide"):
             with card("Why"):
-                self._why_box = box("c-stack c-why-box").props('tabindex="0" role="region" aria-label="Why"')
+                self._why_box = Redraw(box("c-stack c-why-box").props('tabindex="0" role="region" aria-label="Why"'))
             with card("Settings"):
                 facts(self._view.detail.settings()).classes("c-facts-grid")
         await self._read_past()
@@ -112,8 +113,9 @@ class StatePart:
 
     def _show_why(self) -> None:
         why = self._why
-        self._why_box.clear()
-        with self._why_box:
+        if not self._why_box.due(why):
+            return
+        with self._why_box.fresh():
             if why is None or why.root is None:
                 empty_state("o_help", "Nothing is known", "What happened to it has left the log.")
                 return
