@@ -45,7 +45,7 @@ class Calculator:
 
     async def build(self) -> None:
         """Draw it."""
-        page_header("Calculator", "What a model takes, before it is made.")
+        actions = page_header("Calculator", "What a model takes, before it is made.")
         (entries, _), self._all_fields, nodes = await asyncio.gather(
             self._api.library(), self._api.fields(), self._api.hardware()
         )
@@ -63,6 +63,8 @@ class Calculator:
                 self._make_hardware()
                 self._settings = card("Settings")
             self._result = box("calc-result").props('aria-live="polite"')
+        with actions:
+            self._acts()
         self._choose(first, model)
         await self._refresh()
 
@@ -195,8 +197,6 @@ class Calculator:
                 for said in estimate.warnings:
                     Text("p", said, "mf-notice c-warn")
             self._show_proposals(estimate)
-            with card("Use it"):
-                self._acts()
 
     def _show_proposals(self, estimate: Estimate) -> None:
         named = {one.setting for one in estimate.proposals}
@@ -239,10 +239,9 @@ class Calculator:
 
     def _acts(self) -> None:
         reason = self._context.why_not(Right.MODELS_WRITE)
-        with box("c-line"):
-            if reason is None:
-                button("Make a model of it", self._make_model, icon="o_add", kind="primary")
-            button("Apply to a model", self._apply_to_model, icon="o_tune", why_not=reason)
+        button("Apply to a model", self._apply_to_model, icon="o_tune", why_not=reason)
+        if reason is None:
+            button("Make a model of it", self._make_model, icon="o_add", kind="primary")
 
     def _make_model(self) -> None:
         ui.navigate.to(calculator.address_of_new(self._entry.path, self._draft))

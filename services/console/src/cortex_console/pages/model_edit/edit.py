@@ -18,7 +18,7 @@ from cortex_console.components.text import Text, box, code
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.fields import FormField
 from cortex_console.domain.form.library import ordered
-from cortex_console.domain.form.memory import Outlook
+from cortex_console.domain.form.memory import Outlook, Proposal
 from cortex_console.domain.formatting import bytes_text
 from cortex_console.domain.models import ModelSummary
 from cortex_console.domain.shapes import Row, text
@@ -45,7 +45,9 @@ class EditModel:
     async def build(self) -> None:
         """Draw it."""
         reference = self._context.parameters["reference"]
-        answer, known = await asyncio.gather(self._api.model(reference), self._api.fields())
+        answer, known, self._taken, self._gpus = await asyncio.gather(
+            self._api.model(reference), self._api.fields(), self._api.names(), self._api.gpus()
+        )
         self._take(answer)
         name = self._model.name
         with page_header(f"Edit {name}", back=(f"/models/{self._model.id}", name)):
@@ -64,7 +66,7 @@ class EditModel:
             settings, versions = ui.tab("Settings"), ui.tab("Versions")
         with ui.tab_panels(tabs, value=settings, animated=False).classes("mf-panels c-grow"):
             with ui.tab_panel(settings):
-                await self._make_form(base, answer)
+                self._make_form(base, answer)
             with ui.tab_panel(versions):
                 self._history = History(self._api, self._model.id, base.fields, self._reload)
         tabs.on_value_change(self._show_tab)
@@ -89,10 +91,9 @@ class EditModel:
         with self._state:
             state_badge(self._model.state)
 
-    async def _make_form(self, base: Draft, answer: Row) -> None:
+    def _make_form(self, base: Draft, answer: Row) -> None:
         path = text(answer.get("local_path"))
-        (entry, taken), gpus = await asyncio.gather(self._api.opening(path), self._api.gpus())
-        notes = notes_for(entry, gpus)
+        notes = notes_for(None, self._gpus)
         if answer.get("has_hf_token"):
             notes["hf_token"] = "One is stored; empty keeps it."
         setup = Setup(
@@ -100,12 +101,15 @@ class EditModel:
             self._dry_run,
             base=base,
             own_id=self._model.id,
-            taken=taken,
-            advice=lambda: advice_for(self._api, entry),
+            taken=self._taken,
+            advice=lambda: self._advice(path),
             notes=notes,
         )
         self._form = ModelForm(setup, self._actions)
         self._form.build()
+
+    async def _advice(self, path: str) -> tuple[Proposal, ...]:
+        return await advice_for(self._api, await self._api.entry(path) if path else None)
 
     async def _dry_run(self, draft: Draft) -> Outlook:
         return await self._api.dry_run_changed(self._model.id, draft.patch(self._form.base or draft))
