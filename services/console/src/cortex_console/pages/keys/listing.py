@@ -19,10 +19,12 @@ from cortex_console.components.toggle import toggle
 from cortex_console.domain.api_keys import STATES, USAGE_DAYS, ApiKey, Names, key_row
 from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import rows, text
+from cortex_console.errors import ConsoleError
 from cortex_console.pages.keys.acts import KeyActs
 from cortex_console.ports import Batch
 
 MINE, ALL = "mine", "all"
+REFRESH_S = 30.0
 _TWO = """<span class="c-two"><span>{{ props.row.%s }}</span>
 <span v-if="props.row.%s_note" class="c-hint">{{ props.row.%s_note }}</span></span>"""
 
@@ -71,6 +73,16 @@ class KeysPage:
         await self._changed()
         self._draw_address()
         self._context.on_events(self._on_events)
+        ui.timer(REFRESH_S, self._refresh, immediate=False)
+
+    async def _refresh(self) -> None:
+        """What no event tells: when keys were used last, and for how much."""
+        try:
+            self._tokens = await self._api.tokens()
+            await self._paging.reload()
+        except ConsoleError as error:
+            if error.is_signed_out:
+                raise
 
     def _why_not_create(self) -> str | None:
         return self._context.why_not(Right.KEYS_WRITE) if self._everybody else None
