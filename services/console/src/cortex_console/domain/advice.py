@@ -15,6 +15,18 @@ _STEPS = {
     "model_archived": "Bring it back from the archive first.",
     "too_many_attempts": "Wait, then try again.",
     "gateway_unavailable": "See System for the state of the services.",
+    "playground_key_refused": "Wait a moment, then ask again. See System if it stays.",
+    "self_service_off": "Ask an administrator for a key.",
+    "too_many_keys": "Revoke one that is not needed under API keys.",
+    "key_not_active": "Make a new key instead.",
+    "already_rotated": "Its successor is in the list.",
+    "chat_too_large": "It goes on here, but is not kept. Begin a new conversation.",
+    "too_many_chats": "It goes on here, but is not kept. Delete older conversations.",
+    "export_busy": "Other exports are running. Try again in a moment.",
+    "usage_query_timeout": "Take a shorter period, or fewer dimensions.",
+    "window_too_long": "Take a shorter period.",
+    "context_length_exceeded": "Begin a new conversation, or start the model with a larger context.",
+    "stream_broken": "Ask again. See the model's page if it happens again.",
 }
 
 
