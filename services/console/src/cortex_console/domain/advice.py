@@ -26,6 +26,10 @@ _STEPS = {
     "usage_query_timeout": "Take a shorter period, or fewer dimensions.",
     "window_too_long": "Take a shorter period.",
     "context_length_exceeded": "Begin a new conversation, or start the model with a larger context.",
+    "rate_limit_exceeded": "Wait a minute. An administrator can raise the limits of your keys.",
+    "insufficient_quota": "The budget of this month is used up. Ask an administrator.",
+    "model_overloaded": "It is busy. Wait a moment, or start more replicas.",
+    "deadline_exceeded": "It took too long. Ask for a shorter answer, or raise the model's request timeout.",
     "stream_broken": "Ask again. See the model's page if it happens again.",
 }
 
