@@ -17,6 +17,7 @@ from cortex_console.domain.form.library import LibraryEntry, beginning, ordered
 from cortex_console.domain.form.memory import advice
 from cortex_console.domain.shapes import text
 from cortex_console.domain.states import Tone
+from cortex_console.ports import Batch
 
 _MOST_SHOWN = 100
 _ENGINES = {
@@ -30,6 +31,7 @@ async def build_choice(context: PageContext) -> None:
     choice = Choice(context)
     choice.build()
     ui.timer(0, choice.read, once=True)
+    context.on_events(choice.on_events)
 
 
 class Choice:
@@ -69,6 +71,11 @@ class Choice:
         )
         self._complete = bool(page.get("complete", True))
         self._show()
+
+    async def on_events(self, batch: Batch) -> None:
+        """A set was merged, or the feed had a gap: what lies there may be another."""
+        if batch.has("gguf.merged"):
+            await self.read()
 
     async def _look_again(self) -> None:
         await self.read(refresh=True)
