@@ -87,6 +87,10 @@ OnAct = Callable[[str, str], Awaitable[None]]
 """Given the row's key and the act's id."""
 
 
+class _LiveTable(ui.table, component="live_table.js"):
+    """`ui.table` whose cells are not made anew at each update of the page."""
+
+
 class Table:
     """A table of dictionaries. A row with acts has `actions` (a list of `Act.cell()`) and `row_name` for their labels."""
 
@@ -105,7 +109,7 @@ class Table:
         shown = [_column(column) for column in columns]
         if on_act is not None:
             shown.append({"name": "actions", "label": "", "field": "actions", "align": "right", "sortable": False})
-        self.element = ui.table(rows=[], columns=shown, row_key=key, pagination=page_size).classes("c-table")
+        self.element = _LiveTable(rows=[], columns=shown, row_key=key, pagination=page_size).classes("c-table")
         self.element.props(
             f'flat dense :grid="Quasar.Screen.width < {NARROW}" :rows-per-page-options="[25, 50, 100, 0]"'
         )
@@ -114,10 +118,11 @@ class Table:
         cells = {column.name: column.cell.replace("%s", column.name) for column in columns}
         if on_act is not None:
             cells["actions"] = _ACTIONS
-        for name, cell in cells.items():
-            self.element.add_slot(f"body-cell-{name}", f'<q-td :props="props">{cell}</q-td>')
-        self.element.add_slot("item", _card(columns, cells))
-        self.element.add_slot("no-data", '<div class="c-no-rows">Nothing matches.</div>')
+        slots = {f"body-cell-{name}": f'<q-td :props="props">{cell}</q-td>' for name, cell in cells.items()}
+        slots |= {"item": _card(columns, cells), "no-data": '<div class="c-no-rows">Nothing matches.</div>'}
+        self.element.props["cells"] = slots
+        for slot in slots:
+            self.element.add_slot(slot)  # empty and unused: NiceGUI makes its own for fields that are lists otherwise
         if on_act is not None:
             self.element.on("act", self._handler(on_act))
 

@@ -72,7 +72,7 @@ class EventList:
             *about,
             table.Column("words", "What", _CLAMPED, sort_by="-", wide=True),
         )
-        self._table = table.Table("Events", columns, on_act=self._act, page_size=50)
+        self._table = table.Table("Events", columns, on_act=self._act, page_size=0)
         self._table.element.on("rowClick", self._on_row, [[], ["id"], None])
         self._table.element.classes("c-clickable")
         self._paging = Paging(self._table, self._read, noun="event", count=self._count)

@@ -50,7 +50,7 @@ class RequestsPart:
             self._count = Text("span", "", "c-hint").props('role="status"')
             link_button("Usage", "/usage", icon="o_bar_chart")
         self._empty = box("")
-        self._table = table.Table("Requests", _COLUMNS, page_size=50)
+        self._table = table.Table("Requests", _COLUMNS, page_size=0)
         self._paging = Paging(self._table, self._read, noun="request", count=self._count)
         await self._anew()
 
