@@ -281,8 +281,11 @@ async def test_users_make_and_see_only_their_own_keys_within_the_ceilings(client
     assert (await alice.post("/me/keys", json={"name": "x", "requests_per_minute": 5})).status_code == 201
     many = await asyncio.gather(*(alice.post("/me/keys", json={"name": "x"}) for _ in range(3)))
     assert {(answer.status_code, answer.json()["code"]) for answer in many} == {(409, "too_many_keys")}
+    hours = (datetime.now(UTC) + timedelta(hours=4)).isoformat()  # those for a day at most are counted apart
+    brief = [await alice.post("/me/keys", json={"name": "x", "expires_at": hours}) for _ in range(3)]
+    assert [answer.status_code for answer in brief] == [201, 201, 409]
 
-    assert [item["name"] for item in (await alice.get("/me/keys")).json()["items"]] == ["laptop", "x"]
+    assert [item["name"] for item in (await alice.get("/me/keys")).json()["items"]] == ["laptop", "x", "x", "x"]
     assert (await bob.get("/me/keys", params={"user": ALICE})).json()["items"] == []
     path = f"/me/keys/{key['id']}"
     for answer in (

@@ -11,6 +11,7 @@ from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import key_from_row, key_to_json
 from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.keys import (
+    SHORT,
     ApiKey,
     KeyChanges,
     KeyFilter,
@@ -71,7 +72,8 @@ class PostgresKeys:
             if most is not None and owner is not None:
                 # The owner's row is locked, so that two requests at once do not make one key too many.
                 await connection.execute(_SQL["lock_owner"], owner)
-                if await connection.fetchval(_SQL["count_live_keys_of"], owner, key.created_at) >= most:
+                alike = owner, key.created_at, key.short_lived, SHORT
+                if await connection.fetchval(_SQL["count_live_keys_of"], *alike) >= most:
                     message = f"You have {most} keys, which is the most. Revoke one first."
                     raise DomainError("too_many_keys", message, status=409, details={"limit": most})
             stored = await _owned(connection, key, ("user_id", "org_id"))

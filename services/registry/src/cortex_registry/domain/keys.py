@@ -34,6 +34,8 @@ Networks = Annotated[tuple[str, ...], Field(max_length=256)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Limit = Annotated[int, Field(ge=1, le=2_000_000_000)]
 Budget = Annotated[int, Field(ge=1, le=1_000_000_000_000_000)]
+SHORT = timedelta(days=1)
+"""A key that lives no longer is counted apart, so that one which programs make for a moment takes nobody's place."""
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_concurrent_streams", "tokens_per_month")
 
 
@@ -161,6 +163,12 @@ class ApiKey:
     @property
     def version(self) -> int:
         return self.document.aggregateversion
+
+    @property
+    def short_lived(self) -> bool:
+        """Whether it was made for a day at most."""
+        ends = self.document.expires_at
+        return ends is not None and ends - self.created_at <= SHORT
 
     def state(self, now: datetime) -> KeyState:
         """What has become of it by `now`."""

@@ -63,7 +63,9 @@ SELECT org_id::text AS org_id FROM users WHERE id = $1 FOR KEY SHARE;
 SELECT id FROM orgs WHERE id = $1 FOR KEY SHARE;
 
 -- name: count_live_keys_of
-SELECT count(*) FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2);
+SELECT count(*) FROM api_keys
+WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+  AND $3 = (expires_at IS NOT NULL AND expires_at - created_at <= $4);
 
 -- name: raise_key_version
 UPDATE api_keys SET version = $2::bigint + 1 WHERE id = $1 AND version < $2::bigint;
