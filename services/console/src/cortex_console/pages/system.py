@@ -64,7 +64,9 @@ class SystemPage:
         self._make_charts()
         if self._context.may(Right.USAGE_READ):
             with card("Throughput of the last 5 minutes"):
+                self._no_loads = Text("p", "Nothing was asked in this time.", "c-hint")
                 self._loads = table.Table("Throughput by model", _LOADS, key="model")
+                self._loads.element.visible = False
         with card():
             with box("c-line"):
                 Text("h2", "Checks", "c-h2 c-grow")
@@ -150,6 +152,8 @@ class SystemPage:
             return
         models = row((await self._api.throughput(WINDOW_S)).get("models"))
         self._loads.show([_load_row(name, row(sums)) for name, sums in models.items()])
+        self._loads.element.visible = bool(models)
+        self._no_loads.visible = not models
 
     async def _read_slow(self) -> None:
         await asyncio.gather(self._read_loads(), self._examine(), self._read_images(), self._read_features())
