@@ -199,7 +199,7 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-def _set_theme(page: Page, theme: str) -> None:
+def set_theme(page: Page, theme: str) -> None:
     toggle = page.locator("[data-theme-toggle], [aria-label^='Switch to']").first
     if page.evaluate("document.documentElement.classList.contains('dark')") != (theme == "dark"):
         toggle.click()
@@ -220,7 +220,7 @@ def look() -> Callable[[Page, str], None]:
 
     def make(page: Page, name: str) -> None:
         for theme in ("dark", "light"):
-            _set_theme(page, theme)
+            set_theme(page, theme)
             assert serious(page) == [], f"{name} in {theme}"
             _picture(page, f"{name}-{theme}-1280")
             page.set_viewport_size(NARROW)

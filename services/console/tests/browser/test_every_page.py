@@ -1,0 +1,51 @@
+"""Every page of the catalogue, as an administrator sees it: usable by everybody, in both themes, and it fits a phone."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from cortex_console.pages.catalogue import PAGES
+from cortex_testing.stack import DEMO, Stack
+
+from .conftest import NARROW, WIDE, serious, set_theme, visit
+
+
+@pytest.fixture(scope="module")
+def known(stack: Stack) -> Iterator[dict[str, str]]:
+    """What the parameters of paths stand for."""
+    body = {"name": "every page", "url": "http://127.0.0.1:9/hook", "enabled": False}
+    made = stack.admin("POST", "/admin/webhooks", body)
+    assert made.status_code == 201, made.text
+    yield {"reference": str(stack.model(DEMO)["id"]), "webhook_id": str(made.json()["id"])}
+    stack.admin("DELETE", f"/admin/webhooks/{made.json()['id']}")
+
+
+@pytest.mark.parametrize("path", [page.path for page in PAGES])
+def test_a_page_is_usable_by_everybody_and_fits_a_phone(admin: Page, known: dict[str, str], path: str) -> None:
+    place = path.format(**known)
+    visit(admin, place)
+    expect(admin.locator(".q-skeleton:visible")).to_have_count(0)
+    found: dict[str, list[str]] = {}
+    for theme in ("dark", "light"):
+        set_theme(admin, theme)
+        found[theme] = serious(admin)
+        _picture(admin, path, f"{theme}-1280")
+    assert found == {"dark": [], "light": []}
+    admin.set_viewport_size(NARROW)
+    visit(admin, place)
+    expect(admin.locator(".q-skeleton:visible")).to_have_count(0)
+    assert admin.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    assert serious(admin) == []
+    _picture(admin, path, "light-390")
+    admin.set_viewport_size(WIDE)
+
+
+def _picture(page: Page, path: str, name: str) -> None:
+    folder = os.environ.get("CORTEX_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        known = path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview"
+        page.screenshot(path=Path(folder) / f"every-{known}-{name}.png", full_page=True)
