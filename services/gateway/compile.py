@@ -49,7 +49,7 @@ SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
 options = ["--python-executable", {python!r}, "--ignore-missing-imports", "--follow-imports=silent"]
-setup(name="cortex-gateway-compiled", ext_modules=mypycify([*options, *{modules!r}], opt_level="2", debug_level="0"))
+setup(name="cortex-gateway-compiled", ext_modules=mypycify([*options, *{modules!r}], opt_level="2", debug_level="0", multi_file=True))
 """
 
 

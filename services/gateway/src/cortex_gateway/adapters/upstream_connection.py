@@ -142,8 +142,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Wait for something to come; raises UpstreamError when nothing more will."""
-        if self.error is not None:
-            raise self.error
+        error = self.error
+        if error is not None:
+            raise error
         self._waiter = self._loop.create_future()
         self._timer.arm(self._timeout_s)
         try:
@@ -151,7 +152,7 @@ class UpstreamConnection(asyncio.Protocol):
         finally:
             self._waiter = None
             self._timer.disarm()
-        error: UpstreamError | None = self.error
+        error = self.error
         if error is not None and not self._chunks:
             raise error
 

@@ -236,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
                 self._finish(reply)
                 if self._deaf or self._closed:
                     return
-                if self._request is None and self._job is None:
+                if not self._has_work():
                     self._idle_waiter = server.loop.create_future()
                     await self._idle_waiter
         except Exception:
@@ -247,6 +247,9 @@ class ClientConnection(asyncio.Protocol):
             self._pay_back()
             if self._busy and not self._closed:
                 self._transport.abort()
+
+    def _has_work(self) -> bool:
+        return self._request is not None or self._job is not None
 
     def _finish(self, reply: ClientReply) -> None:
         """The request is handled: on to the next one, if the connection can carry one."""
