@@ -227,6 +227,8 @@ def test_the_registrys_refusals_come_to_their_fields() -> None:
     assert of_error(ConsoleError(422, "invalid_request", "no", fields=(wrong,))) == {
         "ngl": "Should be greater than or equal to 0"
     }
+    form = FieldError("aliases.0", "string_pattern_mismatch", "String should match pattern '^…$'")
+    assert of_error(ConsoleError(422, "invalid_request", "no", fields=(form,)))["aliases.0"].startswith("Letters,")
     assert of_error(ConsoleError(409, "name_taken", "taken")) == {"served_model_name": "taken"}
     assert of_error(ConsoleError(422, "path_outside", "outside")) == {"": "outside"}
 
