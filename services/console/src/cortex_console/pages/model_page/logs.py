@@ -84,8 +84,7 @@ class LogsPart:
 
     def _begin(self) -> None:
         self.leave()
-        self._log.empty()
-        self._before, self._got = Severity.INFO, 0
+        self._forget()
         self._task = background_tasks.create(self._follow_log(), name="log of a model")
 
     def _choose(self, ordinal: int) -> None:
@@ -93,17 +92,29 @@ class LogsPart:
         self._begin()
 
     async def _follow_log(self) -> None:
-        model_id = self._view.detail.summary.id
         with contextlib.suppress(asyncio.CancelledError):
-            try:
-                async for part in self._view.api.follow_log(model_id, self._ordinal, TAIL):
-                    self._push(part.lines)
-                    if part.skipped:
-                        self._push((f"… {part.skipped} lines were left out: they came too fast.",))
-                    if part.ended:
-                        self._status.text = f"{self._got} lines. The log ended: {part.ended}."
-            except ConsoleError as error:
-                self._status.text = f"{error.message} {error.code} · {next_step(error.code, error.status)}"
+            while await self._follow_once():
+                await asyncio.sleep(AGAIN_S)
+                self._forget()
+
+    async def _follow_once(self) -> bool:
+        """Until it ends; true when it was cut off and is worth another try."""
+        try:
+            async for part in self._view.api.follow_log(self._view.detail.summary.id, self._ordinal, TAIL):
+                self._push(part.lines)
+                if part.skipped:
+                    self._push((f"… {part.skipped} lines were left out: they came too fast.",))
+                if part.ended:
+                    self._status.text = f"{self._got} lines. The log ended: {part.ended}."
+                    return False
+        except ConsoleError as error:
+            self._status.text = f"{error.message} {error.code} · {next_step(error.code, error.status)}"
+            return error.status == 0
+        return True
+
+    def _forget(self) -> None:
+        self._log.empty()
+        self._before, self._got = Severity.INFO, 0
 
     def _push(self, lines: Sequence[str]) -> None:
         if not lines:
