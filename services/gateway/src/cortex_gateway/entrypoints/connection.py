@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cortex_gateway.domain import errors
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.entrypoints.bodies import IncomingBody
+from cortex_gateway.entrypoints.client_line import ClientLine
 from cortex_gateway.entrypoints.heads import END_OF_HEAD, PartialHead
 from cortex_gateway.entrypoints.refusals import (
     as_api_error,
@@ -17,7 +18,6 @@ from cortex_gateway.entrypoints.refusals import (
 )
 from cortex_gateway.entrypoints.reply import ClientReply
 from cortex_gateway.ports import ClientGoneError, Request
-from cortex_gateway.timers import LazyTimer
 from cortex_gateway.wire.fields import BadMessageError
 from cortex_gateway.wire.requests import RequestHead
 from cortex_kit.logging import get_logger
@@ -29,12 +29,10 @@ log = get_logger()
 
 MAX_PIPELINED_BYTES = 64 * 1024
 MAX_UNREAD_BODY_BYTES = 64 * 1024
-LINGER_S = 5.0
-LINGER_BYTES = 256 * 1024**2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientLine):
     """Reads one request at a time; what a client sends ahead waits, unread.
 
     A client that closes its side, even for sending only, is taken as gone: engines are too dear to work for nobody.
@@ -45,36 +43,23 @@ class ClientConnection(asyncio.Protocol):
         "_asks",
         "_body",
         "_busy",
-        "_closed",
-        "_deaf",
-        "_drain_waiter",
         "_head_due",
         "_held",
         "_idle_waiter",
         "_is_last",
         "_job",
-        "_lingered",
-        "_lingering",
-        "_on_drained",
         "_paid",
         "_peer",
-        "_reading_paused",
         "_reply",
         "_request",
         "_served",
-        "_server",
-        "_timer",
-        "_transport",
         "_whole",
         "speaks_chunks",
         "task",
-        "write_paused",
     )
 
     def __init__(self, server: "HttpServer") -> None:
-        self._server = server
-        self._timer = LazyTimer(server.loop, self._on_timer)
-        self._transport = cast(asyncio.Transport, None)
+        super().__init__(server)
         self._held: PartialHead | None = None
         self._ahead = b""
         """What came after the request that is being handled."""
@@ -84,16 +69,12 @@ class ClientConnection(asyncio.Protocol):
         self._reply: ClientReply | None = None
         self._job: Callable[[], Awaitable[None]] | None = None
         """What goes on with a request that the direct path began."""
-        self._on_drained: Callable[[], None] | None = None
         self._idle_waiter: asyncio.Future[None] | None = None
-        self._drain_waiter: asyncio.Future[None] | None = None
-        self._busy = self._closed = self._lingering = self._reading_paused = self._head_due = False
-        self._asks = self._deaf = self._is_last = False
-        self._served = self._lingered = self._paid = 0
+        self._busy = self._head_due = self._asks = self._is_last = False
+        self._served = self._paid = 0
         self._peer = ""
         self.task: asyncio.Task[None] | None = None
         self.speaks_chunks = True
-        self.write_paused = False
 
     # asyncio.Protocol
 
@@ -118,18 +99,6 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         if self._busy:
             self._client_left()
-
-    def pause_writing(self) -> None:
-        self.write_paused = True
-
-    def resume_writing(self) -> None:
-        self.write_paused = False
-        if self._on_drained is not None:
-            on_drained, self._on_drained = self._on_drained, None
-            self._timer.disarm()
-            on_drained()
-        elif self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -278,11 +247,6 @@ class ClientConnection(asyncio.Protocol):
 
     # The direct path
 
-    def await_drain(self, on_drained: Callable[[], None]) -> None:
-        """See `ports.ClientLine`."""
-        self._on_drained = on_drained
-        self._timer.arm(self._server.options.stall_timeout_s)
-
     def conclude(self) -> None:
         """See `ports.ClientLine`."""
         if self._reply is not None:
@@ -351,80 +315,17 @@ class ClientConnection(asyncio.Protocol):
         if len(self._ahead) > MAX_PIPELINED_BYTES:
             self._pause_reading()
 
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and not self._closed:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and not self._closed:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    # Answers
-
-    @property
-    def date_line(self) -> bytes:
-        return self._server.date_line
-
-    def write(self, data: bytes) -> None:
-        """Raises ClientGoneError once the connection is closed."""
-        if self._closed:
-            raise ClientGoneError
-        self._transport.write(data)
-
-    async def drained(self) -> None:
-        """Wait until the client has taken enough of what was written.
-
-        Raises:
-            ClientGoneError: it left, or took nothing for too long.
-        """
-        self._drain_waiter = self._server.loop.create_future()
-        try:
-            async with asyncio.timeout(self._server.options.stall_timeout_s):
-                await self._drain_waiter
-        except TimeoutError as error:
-            self._transport.abort()
-            raise ClientGoneError from error
-        finally:
-            self._drain_waiter = None
-        if self._closed:
-            raise ClientGoneError
-
     # Ends
 
     @property
     def is_idle(self) -> bool:
         return not self._busy
 
-    def close(self, *, linger: bool = False) -> None:
-        """Close when what was written has left. With `linger`, what the client still sends is read and dropped for a
-        while, so that the answer is not lost to a reset."""
-        if self._closed or self._lingering:
-            return
-        self._deaf = self._lingering = True
-        self._timer.arm(LINGER_S)
-        self._resume_reading()
-        if linger and self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Close at once."""
-        if not self._closed:
-            self._transport.abort()
-
     def _client_left(self) -> None:
         if self._body is not None:
             self._body.break_off(ClientGoneError())
         if self._reply is not None:
             self._reply.hang_up()
-
-    def _discard(self, size: int) -> None:
-        self._lingered += size
-        if self._lingered > LINGER_BYTES:
-            self._transport.abort()
 
     def _refuse_message(self, error: BadMessageError) -> None:
         self._server.note_refusal(error)
@@ -437,11 +338,9 @@ class ClientConnection(asyncio.Protocol):
         self.close(linger=True)
 
     def _on_timer(self) -> None:
-        if self._lingering:
-            self._transport.abort()
-        elif self._head_due:
+        if self._head_due and not self._lingering:
             self._refuse_message(BadMessageError("slow", "The head of the request did not arrive in time.", 408))
-        elif self._on_drained is not None:
-            self._transport.abort()
-        elif not self._busy:
+        elif self._busy or self._lingering:
+            super()._on_timer()
+        else:
             self.close()
