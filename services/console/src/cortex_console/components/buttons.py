@@ -5,6 +5,7 @@ from typing import Literal
 
 from nicegui import ui
 
+from cortex_console.components.notify import explain
 from cortex_console.components.text import labelled
 
 Kind = Literal["primary", "plain", "danger", "quiet"]
@@ -46,7 +47,7 @@ def _wire(made: ui.button, on_click: Handler, why_not: str | None) -> None:
         made.props('aria-disabled="true"').classes("c-disabled")
         with made:
             ui.tooltip(why_not)
-        made.on_click(lambda: ui.notify(why_not, position="bottom-right", classes="c-toast"))
+        made.on_click(lambda: explain(why_not))
         return
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Messages that come and go."""
+"""Messages that come and go. They have no `type`: Quasar's colours of types cannot be overruled, and are not of the theme."""
 
 from nicegui import ui
 
@@ -8,16 +8,30 @@ from cortex_console.errors import ConsoleError
 from cortex_kit.logging import get_logger
 
 log = get_logger()
+_TEXT = "toast"
+"""A colour that Quasar does not know: else it says `text-white`, which cannot be overruled."""
 
 
 def done(message: str) -> None:
     """Something worked."""
-    ui.notify(message, type="positive", position="bottom-right", timeout=3500, classes="c-toast c-toast-good")
+    ui.notify(
+        message,
+        icon="o_check_circle",
+        position="bottom-right",
+        timeout=3500,
+        classes="c-toast c-toast-good",
+        textColor=_TEXT,
+    )
 
 
 def tell(message: str) -> None:
     """Something worth knowing."""
-    ui.notify(message, type="info", position="bottom-right", timeout=5000, classes="c-toast")
+    ui.notify(message, icon="o_info", position="bottom-right", timeout=5000, classes="c-toast", textColor=_TEXT)
+
+
+def explain(reason: str) -> None:
+    """Why nothing happened."""
+    ui.notify(reason, position="bottom-right", classes="c-toast", textColor=_TEXT)
 
 
 def show_error(error: Exception) -> None:
@@ -37,12 +51,13 @@ def show_error(error: Exception) -> None:
     ui.notify(
         message,
         caption=caption,
-        type="negative",
+        icon="o_error_outline",
         position="bottom-right",
         multi_line=True,
         close_button="Dismiss",
         timeout=12_000,
         classes="c-toast c-toast-bad",
+        textColor=_TEXT,
     )
 
 

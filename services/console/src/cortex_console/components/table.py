@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from nicegui import events, ui
 
+from cortex_console.components.notify import explain
 from cortex_console.components.text import labelled
 
 NARROW = 700
@@ -141,7 +142,7 @@ class Table:
             if known is None:
                 return
             if known["why_not"]:
-                ui.notify(known["why_not"], position="bottom-right", classes="c-toast")
+                explain(known["why_not"])
                 return
             await on_act(key, act)
 

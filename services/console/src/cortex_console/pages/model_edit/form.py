@@ -6,6 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
+from cortex_console.components.notify import explain
 from cortex_console.components.text import Text, box
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.memory import Outlook, Proposal, settled, useful
@@ -80,7 +81,7 @@ class ModelForm:
         if not self._wrong():
             return True
         self._groups.focus_wrong()
-        ui.notify("Correct what is marked first.", type="warning", position="bottom-right", classes="c-toast")
+        explain("Correct what is marked first.")
         return False
 
     def refuse(self, error: ConsoleError) -> None:
