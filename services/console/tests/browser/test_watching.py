@@ -160,6 +160,11 @@ def test_events_come_by_themselves_and_lead_to_their_chain(admin: Page, stack: S
     expect(dialog.get_by_role("listitem").first).to_contain_text("model.")
     assert serious(admin) == []
     dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
+    started.get_by_text("llamacpp-model").click()
+    expect(admin.get_by_role("dialog")).to_contain_text('"replica_id"')
+    admin.get_by_role("dialog").get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
     look(admin, "events")
 
 

@@ -38,6 +38,7 @@ TYPES: Mapping[str, str] = {
     "gguf.*": "Model files",
 }
 _CLAMPED = '<span class="c-clamp" :title="props.row.%s">{{ props.row.%s }}</span>'
+_ROW_CLICK = "(event, row) => { if (!event.target.closest('a, button')) emit(row.id); }"
 SINCE: Mapping[str, str] = {"1": "Last hour", "24": "Last 24 hours", "168": "Last 7 days"}
 
 
@@ -73,7 +74,7 @@ class EventList:
             table.Column("words", "What", _CLAMPED, sort_by="-", wide=True),
         )
         self._table = table.Table("Events", columns, on_act=self._act, page_size=0)
-        self._table.element.on("rowClick", self._on_row, [[], ["id"], None])
+        self._table.element.on("rowClick", self._on_row, js_handler=_ROW_CLICK)
         self._table.element.classes("c-clickable")
         self._paging = Paging(self._table, self._read, noun="event", count=self._count)
         await self._paging.first()
@@ -141,8 +142,7 @@ class EventList:
         } | time_cells("at", one.at, now)
 
     async def _on_row(self, event: events.GenericEventArguments) -> None:
-        arguments: Any = event.args
-        await self._act(str(arguments[1]["id"]), "details")
+        await self._act(str(event.args), "details")
 
     async def _act(self, key: str, act: str) -> None:
         one = self._shown.get(key)
