@@ -31,7 +31,9 @@ class OptionsPanel:
             with box("pg-option-grid"):
                 for name, label, least, most, step, hint in _NUMBERS:
                     made = ui.number(label, min=least, max=most, step=step, on_change=self._changed)
-                    made.props(f'outlined dense clearable stack-label placeholder="model\'s own" hint="{hint}" debounce="300"')
+                    made.props(
+                        f'outlined dense clearable stack-label placeholder="model\'s own" hint="{hint}" debounce="300"'
+                    )
                     self._fields[name] = made
         self.element.visible = False
 
