@@ -115,6 +115,7 @@ class DirectPath:
             fleet.gate.abandon()
             return False
         metrics.AUTH_ACCEPTED.value += 1
+        metrics.DIRECT.value += 1
         exchange.trace = self._tracer.begin(request, exchange.api.path)
         prepared.extra_head = engine_head(exchange.correlation_id or exchange.request_id, exchange)
         sent = Sent(fleet, route, target, prepared, figures.upstream(target), fleet.now())

@@ -15,6 +15,7 @@ _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _TOKEN = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
 
 REQUESTS = counters("gateway_requests_total", "Requests answered", ["route", "status"])
+DIRECT = counters("gateway_direct_requests_total", "Requests sent to an engine without waiting for anything").labels()
 LATENCY = histograms("gateway_request_latency_seconds", "Until the end of the answer", ["route"], _LATENCY)
 TTFT = histograms("gateway_stream_ttft_seconds", "Until the first bytes of a stream", ["path"], _LATENCY)
 IN_FLIGHT = gauges("gateway_in_flight_requests", "Requests being handled").labels()

@@ -358,7 +358,7 @@ async def test_a_session_is_pinned_at_every_gateway(world, pair, new_gateway):
             async with client(url, secret, **{"x-session-id": session}) as http:
                 for _ in range(2):
                     assert (await chat(http, pair[0].alias, max_tokens=1)).status_code == 200
-    records = await world.usage(16)
+    records = sorted(await world.usage(16), key=lambda record: record.started_at)
     assert all(len({one.replica_id for one in records[n : n + 4]}) == 1 for n in range(0, 16, 4))
 
 

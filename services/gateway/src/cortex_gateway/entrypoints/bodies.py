@@ -81,6 +81,10 @@ class IncomingBody:
                 self._waiter = None
         if self.error is not None:
             raise self.error
+        return self.take()
+
+    def take(self) -> bytes:
+        """The whole body once it is complete; once."""
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

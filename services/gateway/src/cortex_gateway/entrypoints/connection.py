@@ -29,6 +29,8 @@ log = get_logger()
 
 MAX_PIPELINED_BYTES = 64 * 1024
 MAX_UNREAD_BODY_BYTES = 64 * 1024
+MAX_POSTPONED_BYTES = 64 * 1024
+"""A body that is longer is waited for by whoever handles the request: its sender may be told at once that it is in vain."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -50,6 +52,7 @@ class ClientConnection(ClientLine):
         "_job",
         "_paid",
         "_peer",
+        "_postponed",
         "_reply",
         "_request",
         "_served",
@@ -70,7 +73,7 @@ class ClientConnection(ClientLine):
         self._job: Callable[[], Awaitable[None]] | None = None
         """What goes on with a request that the direct path began."""
         self._idle_waiter: asyncio.Future[None] | None = None
-        self._busy = self._head_due = self._asks = self._is_last = False
+        self._busy = self._head_due = self._asks = self._is_last = self._postponed = False
         self._served = self._paid = 0
         self._peer = ""
         self.task: asyncio.Task[None] | None = None
@@ -92,6 +95,8 @@ class ClientConnection(ClientLine):
         self._timer.cancel()
         self._server.forget(self)
         self._client_left()
+        if self._postponed:
+            self._pay_back()
         for waiter in (self._idle_waiter, self._drain_waiter):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
@@ -166,22 +171,49 @@ class ClientConnection(ClientLine):
             )
         self._request = Request(line.method, line.path, head.headers, client, self._read_body, line.target, head.index)
         self._reply = ClientReply(self, head_only=line.method == "HEAD")
-        if not (server.direct is not None and self._whole and self._pass_directly(server.direct)):
+        if server.direct is None or not self._may_go_directly(head):
+            self._wake_task()
+        elif self._whole is not None:
+            self._pass_directly(server.direct)
+        else:
+            self._postponed = True
+            self._timer.arm(server.options.body_timeout_s)
+
+    def _may_go_directly(self, head: RequestHead) -> bool:
+        """Whether the body is there, or is small and on its way: many clients send it right after the head."""
+        if head.line.minor != 1 or head.line.method != "POST" or head.chunked or not head.length:
+            return False
+        body = self._body
+        return body is None or (head.length <= MAX_POSTPONED_BYTES and not self._asks and not body.complete)
+
+    def _begin_postponed(self, body: IncomingBody) -> None:
+        """The body of a request that waited for it is there, or will never be."""
+        direct = self._server.direct
+        self._postponed = False
+        self._timer.disarm()
+        if direct is None or body.error is not None or not body.complete:
+            self._wake_task()
+            return
+        self._whole, self._paid = body.take(), body.held
+        self._body = None
+        self._pass_directly(direct)
+
+    def _pass_directly(self, direct: "DirectPath") -> None:
+        """Let the direct path have the request, or the task if it is none for it."""
+        request, reply, whole = self._request, self._reply, self._whole
+        if request is None or reply is None or whole is None:
+            return
+        self._request = None
+        if not self._pay(whole) or not direct.take(self, request, reply, whole):
+            self._request = request
             self._wake_task()
 
-    def _pass_directly(self, direct: "DirectPath") -> bool:
-        """Let the direct path have the request, if it is one for it."""
-        request, reply, whole = self._request, self._reply, self._whole
-        if not self.speaks_chunks or request is None or reply is None or whole is None:
-            return False
-        server = self._server
-        if len(whole) > server.options.max_body_bytes or not server.budget.take(len(whole)):
-            return False
-        self._paid = len(whole)
-        self._request = None
-        if not direct.take(self, request, reply, whole):
-            self._request = request
-        return self._request is None
+    def _pay(self, whole: bytes) -> bool:
+        """Take the body from the budget, unless that was done; False when there is no room for it."""
+        server, size = self._server, len(whole)
+        if not self._paid and size <= server.options.max_body_bytes and server.budget.take(size):
+            self._paid = size
+        return self._paid == size
 
     def _wake_task(self) -> None:
         if self.task is None:
@@ -297,9 +329,13 @@ class ClientConnection(ClientLine):
             self._server.note_refusal(error)
             self._deaf = True
             body.break_off(as_api_error(error))
+            if self._postponed:
+                self._begin_postponed(body)
             return
         if rest:
             self._keep(rest)
+        if self._postponed and (body.complete or body.error is not None):
+            self._begin_postponed(body)
         elif not body.complete and not body.wanted and body.size > MAX_UNREAD_BODY_BYTES:
             self._pause_reading()
 
@@ -340,6 +376,9 @@ class ClientConnection(ClientLine):
     def _on_timer(self) -> None:
         if self._head_due and not self._lingering:
             self._refuse_message(BadMessageError("slow", "The head of the request did not arrive in time.", 408))
+        elif self._postponed and self._body is not None:
+            self._body.break_off(errors.body_too_slow())
+            self._begin_postponed(self._body)
         elif self._busy or self._lingering:
             super()._on_timer()
         else:
