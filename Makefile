@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Compiled once at the installation: the services start in half the time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install up down env check format lint types layers unit test test-integration test-system bench lock lock-check docs clean
+.PHONY: help install compile up down env check format lint types layers unit test test-compiled test-integration test-system bench lock lock-check docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ else \
 fi
 endef
 
+compile: install ## Compile the gateway's hot path (needs cc and Python.h; `cortex up` then uses it)
+	@$(BIN)/python services/gateway/compile.py --into $(VENV)/compiled
+
 test: install ## All tests: unit, integration and system, on real servers (ARGS="services/registry -k usage")
 	@mkdir -p .pytest_cache; said=.pytest_cache/docker.log; \
 	set -m; $(call run_tests,"docker",docker,) > $$said 2>&1 & docker=$$!; set +m; \
@@ -80,6 +83,10 @@ test: install ## All tests: unit, integration and system, on real servers (ARGS=
 	status=$$others; $(call run_again,"not docker",others) || failed=1; \
 	status=$$docker; $(call run_again,"docker",docker) || failed=1; \
 	exit $$failed
+
+test-compiled: install ## The gateway's tests against real servers once more, in its compiled form
+	@[ -d $(VENV)/compiled ] || { echo "there is no compiled gateway: make compile"; exit 1; }
+	@PYTHONPATH=$(CURDIR)/$(VENV)/compiled $(PYTEST) -q services/gateway/tests/integration -m "not vllm" -n 3 --dist loadfile $(ARGS)
 
 test-integration: install ## Tests against real NATS, Postgres, llama-server (and Docker when there is one)
 	@$(PYTEST) -q -m "integration or docker" $(ARGS)
