@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -35,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.system)
             item.add_marker(pytest.mark.timeout(300))
+
+
+LOOKS = 4
+LOOK_AGAIN_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +193,31 @@ def settle(page: Page) -> None:
 
 
 def serious(page: Page) -> list[str]:
-    """What axe finds serious or worse, in words."""
-    settle(page)
+    """What axe finds serious or worse, in words. What is being redrawn is looked at again: a fault stays."""
+    found: list[str] = []
+    for _ in range(LOOKS):
+        settle(page)
+        found = _serious(page)
+        if not found:
+            break
+        page.wait_for_timeout(LOOK_AGAIN_MS)
+    return found
+
+
+def _serious(page: Page) -> list[str]:
     modal = "[role=dialog], [role=alertdialog]"
     found = Axe().run(page, context=modal if page.locator(modal).count() else None).response["violations"]
     return [
-        f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes']][:3]}"
+        f"{one['id']}: {one['help']}: {[_node(node) for node in one['nodes']][:3]}"
         for one in found
         if one["impact"] in ("serious", "critical")
     ]
+
+
+def _node(node: dict[str, Any]) -> str:
+    """The element, and which colours were compared."""
+    colours = [one["data"] for one in node["any"] if one["id"] == "color-contrast"]
+    return f"{node['html'][:160]} {colours or ''}"
 
 
 def set_theme(page: Page, theme: str) -> None:
