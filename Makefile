@@ -57,6 +57,7 @@ unit: install ## Unit tests alone (no network, under 10 s)
 # beside those that do not use it: both wait more than they compute. Its output is shown when it is through. Exit status 5: ARGS chose no
 # test of that half. RETRY=1 repeats what failed, once, with nothing beside it: what passes then depends on the load of the machine.
 # Three workers even on two cores, for the same reason, and files in the order of `testpaths`, so that short ones come last.
+# Tests that drive a browser come after both, in processes of their own: Playwright leaves an event loop running in its thread.
 # $(1): which tests, $(2): a name for its cache, $(3): how.
 define run_tests
 $(PYTEST) -q -o cache_dir=.pytest_cache/$(2) -m $(1) $(3) $(ARGS)
@@ -77,10 +78,12 @@ test: install ## All tests: unit, integration and system, on real servers (ARGS=
 	@mkdir -p .pytest_cache; said=.pytest_cache/docker.log; \
 	set -m; $(call run_tests,"docker",docker,) > $$said 2>&1 & docker=$$!; set +m; \
 	trap "kill -INT -- -$$docker; wait $$docker" INT TERM; \
-	$(call run_tests,"not docker",others,-n 3 --dist loadfile --no-loadscope-reorder); others=$$?; \
+	$(call run_tests,"not docker and not browser",others,-n 3 --dist loadfile --no-loadscope-reorder); others=$$?; \
 	wait $$docker; docker=$$?; cat $$said; \
+	$(call run_tests,"browser",browser,-n 2 --dist loadfile); browser=$$?; \
 	failed=0; \
-	status=$$others; $(call run_again,"not docker",others) || failed=1; \
+	status=$$others; $(call run_again,"not docker and not browser",others) || failed=1; \
+	status=$$browser; $(call run_again,"browser",browser) || failed=1; \
 	status=$$docker; $(call run_again,"docker",docker) || failed=1; \
 	exit $$failed
 
