@@ -140,6 +140,7 @@ def test_the_calculator_finds_what_fits(admin: Page, viewer: Page, look: Look) -
     expect(admin.get_by_text("Largest context that fits")).to_be_visible()
     expect(admin.get_by_text("4,096 tokens", exact=True)).to_be_visible()
     admin.get_by_role("button", name="Make a model of it").click()
+    admin.wait_for_url("**/models/new**")
     expect(admin.get_by_label("Context size, tokens")).to_have_value("4096")
     visit(admin, "/calculator")
     expect(admin.locator(".mb-device").first).to_be_visible()
