@@ -120,7 +120,6 @@ def chart_options(dark: bool) -> dict[str, object]:
             "borderColor": colours.border,
             "textStyle": {"color": colours.text, "fontSize": 12},
         },
-        "aria": {"enabled": True},
     }
 
 

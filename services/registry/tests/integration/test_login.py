@@ -324,6 +324,10 @@ class Wire:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._ends += [writer, to_writer]
+        if self._server is None or not self._server.is_serving():  # cut meanwhile
+            to_writer.transport.abort()
+            writer.transport.abort()
+            return
         for source, sink in ((reader, to_writer), (to_reader, writer)):
             task = asyncio.ensure_future(self._pump(source, sink))
             self._tasks.add(task)
@@ -358,6 +362,7 @@ async def test_with_postgres_away_the_root_token_works_and_others_get_503(
             return (await browser("GET", "/auth/me")).status_code == 200
 
         await eventually(back, 15)
+    await wire.cut()
     await wire.cut()
 
 

@@ -20,6 +20,7 @@ class Chart:
     ) -> None:
         self._context = context
         self._build = build
+        self._label = label
         with labelled(box("c-chart").props('role="img"'), label):
             self.element = ui.echart(self._options()).style(f"height:{height}px")
         context.theme.on_change(self.update)
@@ -37,7 +38,8 @@ class Chart:
         for name in ("xAxis", "yAxis"):
             if isinstance(own.get(name), dict):
                 own[name] = axis | own[name]
-        return theme.chart_options(dark) | own
+        described = {"aria": {"enabled": True, "label": {"description": self._label}}}
+        return theme.chart_options(dark) | described | own
 
 
 def line_chart(context: PageContext, title: str, unit: str, series: Callable[[], dict[str, list[list[Any]]]]) -> Chart:
