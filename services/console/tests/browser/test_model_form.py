@@ -128,3 +128,24 @@ def test_settings_become_a_recipe_and_the_recipe_a_model(admin: Page, stack: Sta
     expect(admin.get_by_label("Context size, tokens")).to_have_value("2048")
     admin.get_by_role("button", name="Create", exact=True).click()
     assert stack.model(made_by(admin))["context_size"] == 2048
+
+
+def test_the_calculator_finds_what_fits(admin: Page, viewer: Page, look: Look) -> None:
+    visit(admin, "/calculator")
+    admin.get_by_role("combobox", name="Hardware").click()
+    admin.get_by_role("option", name="Other hardware").click()
+    admin.get_by_label("GPUs", exact=True).fill("2")
+    expect(admin.locator(".mb-device")).to_have_count(3)
+    admin.get_by_label("Context size, tokens").fill("4096")
+    expect(admin.get_by_text("Largest context that fits")).to_be_visible()
+    expect(admin.get_by_text("4,096 tokens", exact=True)).to_be_visible()
+    admin.get_by_role("button", name="Make a model of it").click()
+    admin.wait_for_url("**/models/new**")
+    expect(admin.get_by_label("Context size, tokens")).to_have_value("4096")
+    visit(admin, "/calculator")
+    expect(admin.locator(".mb-device").first).to_be_visible()
+    look(admin, "calculator")
+    visit(viewer, "/calculator")
+    expect(viewer.get_by_role("button", name="Apply to a model")).to_have_attribute("aria-disabled", "true")
+    visit(viewer, "/models/new")
+    expect(viewer.get_by_text("This takes an administrator.")).to_be_visible()

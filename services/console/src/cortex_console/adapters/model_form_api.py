@@ -43,13 +43,19 @@ class ModelFormApi:
         }
 
     async def library(self, *, refresh: bool = False) -> tuple[list[LibraryEntry], Row]:
-        """What lies in the models folder, and the last page's own words about it."""
+        """What lies in the models folder, and the last page's own words about it.
+
+        The inspector looks there every few seconds; `refresh` makes it look now, and so does an empty folder, as somebody who
+        looks for a file has just put it there.
+        """
         found: list[LibraryEntry] = []
         while True:
             query = {"limit": _PAGE, "offset": len(found), "refresh": "true" if refresh and not found else None}
             page = await self._calls.get("/gguf/scan", query)
             entries = [LibraryEntry.of(one) for one in rows(page.get("entries"))]
             found += entries
+            if not found and not refresh:
+                return await self.library(refresh=True)
             if not entries or len(found) >= min(int(page.get("total") or 0), _MOST_ENTRIES):
                 return found, page
 
@@ -60,14 +66,19 @@ class ModelFormApi:
     async def entry(self, path: str) -> LibraryEntry | None:
         """One entry of the library; None when nothing lies there."""
         folder = path.rpartition("/")[0] or "."
-        try:
-            page = await self._calls.get("/gguf/scan", {"path": path if not path.endswith(".gguf") else folder})
-        except ConsoleError as error:
-            if error.status in (404, 422):
-                return None
-            raise
-        found = (LibraryEntry.of(one) for one in rows(page.get("entries")))
-        return next((one for one in found if one.path == path), None)
+        query = {"path": path if not path.endswith(".gguf") else folder}
+        for refresh in (None, "true"):  # the last look may be older than the file
+            try:
+                page = await self._calls.get("/gguf/scan", query | {"refresh": refresh})
+            except ConsoleError as error:
+                if error.status in (404, 422):
+                    return None
+                raise
+            found = (LibraryEntry.of(one) for one in rows(page.get("entries")))
+            entry = next((one for one in found if one.path == path), None)
+            if entry is not None:
+                return entry
+        return None
 
     async def names(self) -> dict[str, str]:
         """Every name that clients may ask for, in lower case, and the id of the model that has it."""

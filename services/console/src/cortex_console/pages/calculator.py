@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nicegui import events, ui
@@ -29,6 +30,7 @@ from cortex_console.domain.shapes import Row, text, whole
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.inputs import FieldInput
 from cortex_console.pages.model_edit.outlook import largest_button
+from cortex_console.ports import Batch
 
 _OTHER = "other"
 
@@ -45,32 +47,47 @@ class Calculator:
 
     async def build(self) -> None:
         """Draw it."""
-        actions = page_header("Calculator", "What a model takes, before it is made.")
+        self._header = page_header("Calculator", "What a model takes, before it is made.")
+        self._place = box("c-stack")
+        await self._draw()
+        self._context.on_events(self._on_events)
+
+    async def _draw(self, *, refresh: bool = False) -> None:
         (entries, _), self._all_fields, nodes = await asyncio.gather(
-            self._api.library(), self._api.fields(), self._api.hardware()
+            self._api.library(refresh=refresh), self._api.fields(), self._api.hardware()
         )
         self._hosts = [Hardware.of(node) for node in nodes]
         self._entries = {one.path: one for one in ordered(entries) if one.usable}
-        if not self._entries:
-            self._nothing()
-            return
         model = await self._api.model(self._context.query["model"]) if "model" in self._context.query else None
-        path = text((model or {}).get("local_path")) or self._context.query.get("path", "")
-        first = path if path in self._entries else next(iter(self._entries))
-        with box("calc-layout"):
-            with box("c-stack"):
-                self._make_choice(first)
-                self._make_hardware()
-                self._settings = card("Settings")
-            self._result = box("calc-result").props('aria-live="polite"')
-        with actions:
+        self._place.clear()
+        with self._place:
+            if not self._entries:
+                self._nothing()
+                return
+            path = text((model or {}).get("local_path")) or self._context.query.get("path", "")
+            first = path if path in self._entries else next(iter(self._entries))
+            with box("calc-layout"):
+                with box("c-stack"):
+                    self._make_choice(first)
+                    self._make_hardware()
+                    self._settings = card("Settings")
+                self._result = box("calc-result").props('aria-live="polite"')
+        with self._header:
             self._acts()
         self._choose(first, model)
         await self._refresh()
 
+    async def _on_events(self, batch: Batch) -> None:
+        if not self._entries and batch.has("gguf."):
+            await self._draw()
+
+    async def _look_again(self) -> None:
+        await self._draw(refresh=True)
+
     def _nothing(self) -> None:
         said = "Put a GGUF file or a folder of safetensors into the models folder; then this tells what it takes."
-        empty_state("o_calculate", "There is nothing to calculate yet", said)
+        again = partial(button, "Look again", self._look_again, icon="o_refresh")
+        empty_state("o_calculate", "There is nothing to calculate yet", said, again)
 
     def _make_choice(self, first: str) -> None:
         with card("Model"):

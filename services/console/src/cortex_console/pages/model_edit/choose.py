@@ -73,8 +73,8 @@ class Choice:
         self._show()
 
     async def on_events(self, batch: Batch) -> None:
-        """A set was merged, or the feed had a gap: what lies there may be another."""
-        if batch.has("gguf.merged"):
+        """A file came, a set was merged, or the feed had a gap: what lies there may be another."""
+        if batch.has("gguf.inspected", "gguf.rejected", "gguf.merged"):
             await self.read()
 
     async def _look_again(self) -> None:
