@@ -205,6 +205,22 @@ def test_a_patch_holds_what_differs_and_null_for_a_default() -> None:
     assert words["hf_token"] == ("kept", "replaced")
 
 
+def test_what_was_typed_can_be_typed_again_but_for_secrets() -> None:
+    begun = Draft.new("llamacpp", FIELDS, {"name": "Qwen"})
+    typed = begun.typed("context_size", "32k").typed("kv_unified", True).typed("hf_token", "hf_secret")
+    typed = typed.typed("request_defaults.temperature", "0.5").typed("aliases", "one, two")
+    kept = typed.typed_since(begun)
+    assert kept == {
+        "context_size": "32768",
+        "kv_unified": True,
+        "request_defaults.temperature": "0.5",
+        "aliases": "one, two",
+    }
+    again = begun.retyped(kept | {"ngl": "many", "gone": "1"})
+    assert again.having("ngl", None) == typed.having("hf_token", None)
+    assert again.wrong == {"ngl": "A whole number is wanted."}
+
+
 def test_request_defaults_are_one_object_behind_several_inputs() -> None:
     made = draft(request_defaults={"temperature": 0.2, "seed": 1})
     assert made.value("request_defaults.temperature") == 0.2

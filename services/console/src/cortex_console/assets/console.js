@@ -60,6 +60,37 @@
       window.open(link.href, "_blank", "noopener,noreferrer");
     }
   });
+  // What is typed and not sent outlives a reload of its page, in this tab and until somebody signs out.
+  const UNFINISHED = "cortex.unfinished:";
+  const stored = (act) => {
+    try {
+      return act(sessionStorage);
+    } catch {
+      return null; // no room, or no storage allowed: then nothing is kept
+    }
+  };
+  const [visit] = performance.getEntriesByType("navigation");
+  const again = visit?.type === "reload" || visit?.type === "back_forward";
+  if (new URLSearchParams(location.search).get("reason") === "out") {
+    stored((all) => Object.keys(all).filter((key) => key.startsWith(UNFINISHED)).forEach((key) => all.removeItem(key)));
+  }
+  window.cortexUnfinished = {
+    keep: (name, values) =>
+      stored((all) =>
+        Object.keys(values).length
+          ? all.setItem(UNFINISHED + name, JSON.stringify(values))
+          : all.removeItem(UNFINISHED + name),
+      ),
+    back: (name) =>
+      stored((all) => {
+        if (!again) all.removeItem(UNFINISHED + name);
+        return JSON.parse(all.getItem(UNFINISHED + name));
+      }),
+  };
+  document.addEventListener("input", (event) => {
+    const { unfinished: name } = event.target.dataset ?? {};
+    if (name) window.cortexUnfinished.keep(name, event.target.value ? { text: event.target.value } : {});
+  });
   window.cortexSkip = () => {
     const main = document.querySelector("main");
     if (main) {

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from cortex_console.domain.form.fields import FormField, Widget, label_of
 from cortex_console.domain.form.sections import DEFAULTS, common_defaults
-from cortex_console.domain.form.typed import WrongValue, parse, said
+from cortex_console.domain.form.typed import WrongValue, parse, said, shown
 from cortex_console.domain.shapes import Row
 
 SOURCES = ("local_path", "repo_id")
@@ -92,6 +92,21 @@ class Draft:
             for name, value in self.values.items()
             if value != before.values.get(name)
         ]
+
+    def typed_since(self, before: Self) -> dict[str, Any]:
+        """What inputs show where they differ, so that it can be typed again; secrets are left out."""
+        return {
+            name: shown(known, self.value(name))
+            for name, known in self.fields.items()
+            if known.widget is not Widget.SECRET and self.value(name) != before.value(name)
+        }
+
+    def retyped(self, typed: Row) -> Self:
+        """After all of this was typed; fields that there are no more are left out."""
+        draft = self
+        for name in draft.fields.keys() & typed.keys():
+            draft = draft.typed(name, typed[name])
+        return draft
 
     def set_apart(self) -> int:
         """How many settings are not the default."""

@@ -15,6 +15,7 @@ from cortex_console.components.forms import Field, ask_form
 from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, code
+from cortex_console.components.unfinished import Unfinished
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.fields import FormField
 from cortex_console.domain.form.library import ordered
@@ -104,6 +105,7 @@ class EditModel:
             taken=self._taken,
             advice=lambda: self._advice(path),
             notes=notes,
+            unfinished=Unfinished(self._context, f"edit {self._model.id}"),
         )
         self._form = ModelForm(setup, self._actions)
         self._form.build()

@@ -6,9 +6,11 @@ from typing import Any
 
 from nicegui import ui
 
-from cortex_console.components.notify import explain
+from cortex_console.components.notify import explain, tell
 from cortex_console.components.text import Text, box
+from cortex_console.components.unfinished import Unfinished
 from cortex_console.domain.form.draft import Draft
+from cortex_console.domain.form.fields import Widget
 from cortex_console.domain.form.memory import Outlook, Proposal, settled, useful
 from cortex_console.domain.form.refusals import of_error, of_names
 from cortex_console.errors import ConsoleError
@@ -31,6 +33,7 @@ class Setup:
     advice: Callable[[], Awaitable[tuple[Proposal, ...]]] | None = None
     """Asked once it is drawn: it takes longer than the rest."""
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    unfinished: Unfinished | None = None
 
 
 class ModelForm:
@@ -43,6 +46,8 @@ class ModelForm:
         self._actions = actions
         self._outlook: Outlook | None = None
         self._refused: dict[str, str] = {}
+        self._typed_last: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
         self._away = ""
         self._asking = False
         self._again = False
@@ -58,12 +63,13 @@ class ModelForm:
             self._status = Text("div", "", "mf-bar-text").props('role="status"')
             self._actions()
         self._show()
-        ui.timer(0, self.refresh, once=True)
+        ui.timer(0, self._begin, once=True)
         ui.timer(0, self._read_advice, once=True)
 
     async def refresh(self) -> None:
         """Ask the registry what would become of the draft; once more if it changed meanwhile."""
         self._again = True
+        self._keep()
         if self._asking:
             return
         self._asking = True
@@ -107,8 +113,45 @@ class ModelForm:
         """Whether something differs from what is stored."""
         return self.base is not None and bool(self.draft.patch(self.base))
 
+    def forget(self) -> None:
+        """It was sent: nothing of it is to come back."""
+        if self._setup.unfinished is not None:
+            self._setup.unfinished.keep({})
+
+    async def _begin(self) -> None:
+        await self._bring_back()
+        await self.refresh()
+
+    async def _bring_back(self) -> None:
+        """What was typed before the page was loaded again."""
+        typed = await self._setup.unfinished.back() if self._setup.unfinished is not None else {}
+        if not typed:
+            return
+        before = self.draft.values.get("task")
+        self.draft = self.draft.retyped(typed)
+        self._typed_last |= typed
+        if self.draft.values.get("task") != before:
+            self._groups.rebuild()
+        self._groups.show(self.draft)
+        self._groups.show_typed({name: typed[name] for name in self.draft.wrong if name in typed})
+        tell("What you had typed here is back.")
+
+    def _keep(self) -> None:
+        if self._setup.unfinished is None:
+            return
+        wrong = {
+            name: self._typed_last[name]
+            for name in self.draft.wrong
+            if name in self._typed_last and self.draft.fields[name].widget is not Widget.SECRET
+        }
+        unfinished = self.draft.typed_since(self.base or self._setup.draft) | wrong
+        if unfinished != self._kept:
+            self._kept = unfinished
+            self._setup.unfinished.keep(unfinished)
+
     async def _typed(self, name: str, what: Any) -> None:
         before = self.draft.values.get("task")
+        self._typed_last[name] = what
         self.draft = self.draft.typed(name, what)
         if self.draft.values.get("task") != before:
             self._groups.rebuild()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from nicegui import ui
 
@@ -67,6 +68,15 @@ class FieldGroups:
         for name, one in self._inputs.items():
             one.show(draft.value(name))
         self.count()
+
+    def show_typed(self, typed: Mapping[str, Any]) -> None:
+        """What was typed and is no value."""
+        for group in self._groups:
+            if set(group.names) & set(typed):
+                self._open(group)
+        for name, what in typed.items():
+            if name in self._inputs:
+                self._inputs[name].put(what)
 
     def complain(self, wrong: Mapping[str, str]) -> list[str]:
         """Show what is wrong at its fields; what belongs to none. Groups that hide an error open."""

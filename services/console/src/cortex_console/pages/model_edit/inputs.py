@@ -44,12 +44,15 @@ class FieldInput:
 
     def show(self, value: Any) -> None:
         """Another value, set by a proposal or by going back."""
-        wanted = shown(self.field, value)
-        if self.element.value != wanted:
-            self._quiet = True
-            self.element.set_value(wanted)
-            self._quiet = False
+        self.put(shown(self.field, value))
         self.mark(value)
+
+    def put(self, typed: Any) -> None:
+        """This in the input, without telling anybody."""
+        if self.element.value != typed:
+            self._quiet = True
+            self.element.set_value(typed)
+            self._quiet = False
 
     def mark(self, value: Any) -> None:
         """Whether it is not the default."""

@@ -16,6 +16,7 @@ from cortex_console.components.forms import Field, ask_form
 from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, code
+from cortex_console.components.unfinished import Unfinished
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.library import LibraryEntry, beginning, name_for
 from cortex_console.domain.form.memory import Proposal, beside, proposals_of
@@ -77,6 +78,7 @@ class NewModel:
             taken=names,
             advice=lambda: advice_for(self._api, begun.entry),
             notes=notes_for(begun.entry, gpus),
+            unfinished=Unfinished(self._context, f"new {begun.given.get('local_path') or begun.given.get('repo_id')}"),
         )
         self._form = ModelForm(setup, self._actions)
         self._form.build()
@@ -138,6 +140,7 @@ class NewModel:
         except ConsoleError as error:
             self._form.refuse(error)
             return
+        self._form.forget()
         notify.done(f"{text(made.get('name'))} is {'starting' if start else 'made, stopped'}.")
         ui.navigate.to(f"/models/{text(made.get('id'))}")
 

@@ -10,6 +10,7 @@ from cortex_console.components import notify
 from cortex_console.components.buttons import button
 from cortex_console.components.dialogs import Question, confirm
 from cortex_console.components.text import Text, box, labelled
+from cortex_console.components.unfinished import Unfinished
 from cortex_console.domain.chat import ChatSummary, Conversation, Turn, chat_body, title_of, without_last_answer
 from cortex_console.domain.play_models import context_of
 from cortex_console.domain.snippets import curl, python_chat
@@ -45,7 +46,9 @@ class ChatPanel:
                 self._options = OptionsPanel(self._options_changed)
                 self._transcript = Transcript()
                 self._none = box("")
-                self._composer = Composer(self._ask, self._stop, self._again)
+                self._composer = Composer(
+                    self._ask, self._stop, self._again, Unfinished(self._playground.context, "question")
+                )
         ui.context.client.on_delete(self._stop)
         query = self._playground.context.query
         found, self._chats = await asyncio.gather(self._wanted(query.get("chat", "")), self._api.list_all())

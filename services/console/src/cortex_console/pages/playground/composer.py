@@ -6,6 +6,7 @@ from nicegui import events, ui
 
 from cortex_console.components.buttons import button
 from cortex_console.components.text import Text, box, labelled
+from cortex_console.components.unfinished import Unfinished
 
 _ENTER = (
     "(event) => { if (!event.shiftKey && !event.isComposing) { event.preventDefault(); emit(event.target.value); } }"
@@ -20,11 +21,14 @@ class Composer:
         ask: Callable[[str], Awaitable[None]],
         stop: Callable[[], None],
         again: Callable[[], Awaitable[None]],
+        unfinished: Unfinished,
     ) -> None:
         self._ask = ask
+        self._unfinished = unfinished
         with box("pg-composer") as self.element:
             self._field = ui.textarea(placeholder="Ask something").props('outlined autogrow maxlength="100000"')
             labelled(self._field.classes("c-field pg-field"), "Your message")
+            self._field.props["data-unfinished"] = unfinished.name
             self._field.on("keydown.enter", self._on_enter, js_handler=_ENTER)
             with box("pg-composer-foot"):
                 Text("span", "Enter sends, Shift+Enter begins a new line", "c-hint pg-wide")
@@ -36,6 +40,7 @@ class Composer:
         self._busy = False
         self._may_again = False
         self._show()
+        ui.timer(0, self._bring_back, once=True)
 
     @property
     def text(self) -> str:
@@ -65,6 +70,7 @@ class Composer:
     def clear(self) -> None:
         """After it was sent."""
         self._field.value = ""
+        self._unfinished.keep({})
 
     def focus(self) -> None:
         """Put the cursor there."""
@@ -73,6 +79,11 @@ class Composer:
     async def _on_enter(self, event: events.GenericEventArguments) -> None:
         if not self._busy:
             await self._ask(str(event.args or ""))
+
+    async def _bring_back(self) -> None:
+        typed = (await self._unfinished.back()).get("text")
+        if isinstance(typed, str) and not self.text:
+            self._field.value = typed
 
     async def _on_send(self) -> None:
         await self._ask(self.text)
