@@ -23,8 +23,8 @@ class AdminCalls(Protocol):
         """`POST /admin<path>`; an empty row for an answer without a body. `version` as for `patch`."""
         ...
 
-    async def put(self, path: str, body: object = None) -> Row:
-        """`PUT /admin<path>`."""
+    async def put(self, path: str, body: object = None, *, version: int | None = None) -> Row:
+        """`PUT /admin<path>`. `version` as for `patch`."""
         ...
 
     async def patch(self, path: str, body: object, *, version: int | None = None) -> Row:

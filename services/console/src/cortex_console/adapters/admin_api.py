@@ -68,9 +68,9 @@ class AdminApi:
         """See AdminCalls."""
         return await self._call("POST", path, body=body, query=query, headers=_condition(version))
 
-    async def put(self, path: str, body: object = None) -> Row:
+    async def put(self, path: str, body: object = None, *, version: int | None = None) -> Row:
         """See AdminCalls."""
-        return await self._call("PUT", path, body=body)
+        return await self._call("PUT", path, body=body, headers=_condition(version))
 
     async def patch(self, path: str, body: object, *, version: int | None = None) -> Row:
         """See AdminCalls."""

@@ -1,6 +1,7 @@
 """Conversations of the playground: what is kept, what is sent, what comes back."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -106,6 +107,15 @@ class Conversation:
                 messages.append({"role": "assistant", "content": turn.text})
         return messages
 
+    def goes_on(self, stored: "Conversation") -> bool:
+        """Whether all that was said there was said here, too."""
+        return self.turns[: len(stored.turns)] == stored.turns
+
+    def become_another(self, new_id: str, *, copy: bool) -> None:
+        """Part from the stored one; a copy is told from it by its title."""
+        self.id, self.version = new_id, None
+        self.title = next_title(self.title) if copy else self.title
+
     def context_used(self, side: int) -> int | None:
         """Tokens of the last answer's prompt and answer: what the next question finds in the context."""
         for turn in reversed(self.turns):
@@ -175,6 +185,12 @@ def title_of(question: str) -> str:
     """A name for a conversation from what was asked first."""
     line = " ".join(question.split())
     return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 1].rstrip() + "…"
+
+
+def next_title(title: str) -> str:
+    """Of what goes on beside the one with this title."""
+    numbered = re.fullmatch(r"(.*) \((\d+)\)", title)
+    return f"{numbered[1]} ({int(numbered[2]) + 1})" if numbered else f"{title} (2)"
 
 
 def parameters_of(given: Mapping[str, Any]) -> dict[str, Any]:

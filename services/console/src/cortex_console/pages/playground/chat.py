@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from nicegui import ui
 
-from cortex_console.adapters.chats_api import ChatsApi
+from cortex_console.adapters.chats_api import ChatsApi, Kept
 from cortex_console.components import notify
 from cortex_console.components.buttons import button
 from cortex_console.components.dialogs import Question, confirm
@@ -23,6 +23,10 @@ from cortex_console.pages.playground.snippets import show_snippets
 from cortex_console.pages.playground.transcript import Transcript
 
 TASK = "generate"
+_APART = {
+    Kept.BRANCH: "This conversation went on in another tab. What is said here is kept as one of its own.",
+    Kept.ANEW: "This conversation was deleted in another tab. It is kept as a new one.",
+}
 
 
 class ChatPanel:
@@ -204,13 +208,15 @@ class ChatPanel:
     async def _keep(self, conversation: Conversation) -> None:
         new = conversation.version is None
         try:
-            await self._api.put(conversation)
+            kept = await self._api.keep(conversation)
             self._chats = await self._api.list_all()
         except ConsoleError as error:
             notify.show_error(error)  # it goes on here; it is not kept
             return
         if conversation is self._conversation and not self._history.element.is_deleted:
-            if new:
+            if kept in _APART:
+                notify.tell(_APART[kept])
+            if new or kept in _APART:
                 ui.navigate.history.replace(f"/playground?chat={conversation.id}")
             self._history.show(self._chats, conversation.id)
 
