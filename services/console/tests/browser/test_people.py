@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cortex_testing.stack import DEMO, Stack
 
-from .conftest import PASSWORD, Person, serious, sign_in, visit
+from .conftest import NARROW, PASSWORD, Person, serious, sign_in, visit
 
 Look = Callable[[Page, str], None]
 
@@ -158,16 +158,21 @@ def test_an_upstream_is_registered_and_forgotten(admin: Page) -> None:
 def test_a_backup_is_made_and_a_restore_says_why_not(admin: Page) -> None:
     visit(admin, "/settings/backups")
     admin.get_by_role("button", name="Make a backup").click()
-    admin.get_by_role("dialog").get_by_label("Name").fill("before-upgrade")
+    name = "before_the_upgrade_to_the_next_version"
+    admin.get_by_role("dialog").get_by_label("Name").fill(name)
     admin.get_by_role("dialog").get_by_role("button", name="Make it").click()
-    row = admin.get_by_role("row", name="before-upgrade").first
+    row = admin.get_by_role("row", name=name).first
     expect(row).to_contain_text("Models are asked to run")
     row.get_by_role("button", name="Details").click()
     expect(admin.get_by_role("dialog")).to_contain_text("API keys")
     admin.get_by_role("button", name="Close").click()
     row.get_by_role("button", name="More for").click()
     expect(admin.get_by_role("listitem").filter(has_text="Restore")).to_contain_text("Stop them first")
-    admin.keyboard.press("Escape")
+    admin.set_viewport_size(NARROW)
+    visit(admin, "/settings/backups")
+    expect(admin.locator(".c-row-card", has_text=name).first).to_be_visible()
+    assert admin.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    assert serious(admin) == []
 
 
 def test_a_personal_token_is_shown_once_and_revoked(viewer: Page, look: Look) -> None:
