@@ -15,6 +15,7 @@ from cortex_console.adapters.admin_api import AdminApi, SessionSecrets, Visitor
 from cortex_console.adapters.playground_gateway import PlaygroundGateway
 from cortex_console.adapters.playground_keys import NAME, PlaygroundKeys
 from cortex_console.components.markdown import MAX_COLOURED, render
+from cortex_console.domain.answering import Answering, UnderWay
 from cortex_console.domain.chat import (
     Conversation,
     Turn,
@@ -279,3 +280,35 @@ async def test_a_refusal_of_the_registry_is_told_as_it_is() -> None:
     with pytest.raises(ConsoleError) as caught:
         await PlaygroundGateway(client, PlaygroundKeys(), api).post("/embeddings", {})
     assert caught.value.code == "self_service_off"
+
+
+def test_an_answer_that_comes_is_found_by_its_user_and_goes_on_while_anybody_watches() -> None:
+    under_way, stopped = UnderWay(), []
+    coming = [Turn("assistant", "Once", model="m")]
+    asked = Conversation("c1", turns=[Turn("user", "Tell me")])
+    answering = Answering(asked, lambda: coming, lambda: stopped.append(True))
+    end = under_way.begin("ada", answering)
+    assert under_way.find("ada", "c1") is answering
+    assert under_way.find("bob", "c1") is None
+    answering.watchers += 1
+    answering.leave()
+    assert stopped == []
+    asked.turns += coming
+    assert answering.copy().turns == [Turn("user", "Tell me")], "its answer is still drawn as it comes"
+    end()
+    assert under_way.find("ada", "c1") is None
+    copy = answering.copy()
+    assert copy.turns == asked.turns
+    copy.turns.clear()
+    assert len(asked.turns) == 2
+    answering.leave()
+    assert stopped == [True]
+
+
+def test_another_answer_in_the_same_conversation_is_not_ended_by_the_first() -> None:
+    under_way, asked = UnderWay(), Conversation("c1")
+    end_first = under_way.begin("ada", Answering(asked, list, list))
+    second = Answering(asked, list, list)
+    under_way.begin("ada", second)
+    end_first()
+    assert under_way.find("ada", "c1") is second

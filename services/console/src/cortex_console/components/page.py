@@ -10,6 +10,7 @@ from cortex_console.adapters.admin_api import AdminApi
 from cortex_console.adapters.event_feed import EventHub, FeedState
 from cortex_console.adapters.gateway_api import GatewayApi
 from cortex_console.adapters.playground_keys import PlaygroundKeys
+from cortex_console.domain.answering import UnderWay
 from cortex_console.domain.identity import Me, Right
 from cortex_console.ports import Batch, OnBatch
 
@@ -43,6 +44,7 @@ class Installation:
     hub: EventHub
     assets: str
     playground_keys: PlaygroundKeys
+    answers: UnderWay = field(default_factory=UnderWay)
 
 
 @dataclass(slots=True)

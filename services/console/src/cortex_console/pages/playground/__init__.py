@@ -18,7 +18,8 @@ async def build(context: PageContext) -> None:
     playground = Playground(context)
     await playground.read_models()
     chosen = context.query.get("tab", "chat")
-    panels = {"chat": ChatPanel(playground), "embed": EmbeddingsPanel(playground), "rerank": RerankPanel(playground)}
+    chat = ChatPanel(playground)
+    panels = {"chat": chat, "embed": EmbeddingsPanel(playground), "rerank": RerankPanel(playground)}
     with page_header("Playground", "Try what runs here, as your programs would see it."):
         choice = toggle("What to try", TABS, chosen)
     boxes = {name: box("pg-panel") for name in TABS}
@@ -37,6 +38,8 @@ async def build(context: PageContext) -> None:
             await playground.read_models()
             for name in drawn:
                 panels[name].show_models()
+        if batch.resync and "chat" in drawn:
+            await chat.keep_again()
 
     choice.on_value_change(show)
     await show()

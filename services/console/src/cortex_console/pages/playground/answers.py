@@ -77,9 +77,16 @@ class AnswerView:
         self._draw()
         return bool(delta.text or delta.thought)
 
+    def watch(self, turn: Turn) -> None:
+        """What there is of it now, while another page receives it."""
+        if turn != self.turn:
+            self.turn = turn
+            self._cost.text = "Answering…" if turn.text else "Waiting for the first token…"
+            self._text.show(turn.text, growing=True)
+
     def _draw(self) -> None:
         now = time.monotonic()
-        if now - self._drawn < max(_DRAW_EVERY_S, len(self.turn.text) / _CHARACTERS_PER_S):
+        if self._cost.is_deleted or now - self._drawn < max(_DRAW_EVERY_S, len(self.turn.text) / _CHARACTERS_PER_S):
             return
         self._drawn = now
         self._cost.text = "Answering…" if self.turn.text else "Thinking…" if self._thought else self._cost.text

@@ -1,6 +1,7 @@
 """Chat with one model, or with two beside each other."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from nicegui import ui
@@ -11,6 +12,7 @@ from cortex_console.components.buttons import button
 from cortex_console.components.dialogs import Question, confirm
 from cortex_console.components.text import Text, box, labelled
 from cortex_console.components.unfinished import Unfinished
+from cortex_console.domain.answering import Answering
 from cortex_console.domain.chat import ChatSummary, Conversation, Turn, chat_body, title_of, without_last_answer
 from cortex_console.domain.play_models import context_of
 from cortex_console.domain.snippets import curl, python_chat
@@ -23,6 +25,7 @@ from cortex_console.pages.playground.snippets import show_snippets
 from cortex_console.pages.playground.transcript import Transcript
 
 TASK = "generate"
+WATCH_S = 0.25
 _APART = {
     Kept.BRANCH: "This conversation went on in another tab. What is said here is kept as one of its own.",
     Kept.ANEW: "This conversation was deleted in another tab. It is kept as a new one.",
@@ -35,9 +38,11 @@ class ChatPanel:
     def __init__(self, playground: Playground) -> None:
         self._playground = playground
         self._api = ChatsApi(playground.context.api)
+        self._user = playground.context.me.user_id or playground.context.me.username
         self._chats: list[ChatSummary] = []
         self._conversation = Conversation(str(uuid4()))
-        self._asking: list[asyncio.Task[None]] = []
+        self._answering: Answering | None = None
+        self._unkept = False
 
     async def build(self) -> None:
         """Draw it, with the conversation that the address names."""
@@ -53,7 +58,7 @@ class ChatPanel:
                 self._composer = Composer(
                     self._ask, self._stop, self._again, Unfinished(self._playground.context, "question")
                 )
-        ui.context.client.on_delete(self._stop)
+        ui.context.client.on_delete(self._leave)
         query = self._playground.context.query
         found, self._chats = await asyncio.gather(self._wanted(query.get("chat", "")), self._api.list_all())
         if found is not None:
@@ -61,6 +66,7 @@ class ChatPanel:
         elif query.get("model"):
             self._conversation.models = [query["model"]]
         self._show()
+        self._watch()
 
     def show_models(self) -> None:
         """After models came or went."""
@@ -162,7 +168,7 @@ class ChatPanel:
         await show_snippets({"curl": curl(url, "/chat/completions", body), "Python": python_chat(url, body)})
 
     async def _ask(self, question: str) -> None:
-        if not question.strip() or not self._chosen() or self._asking:
+        if not question.strip() or not self._chosen() or self._answering is not None:
             return
         conversation = self._conversation
         self._composer.clear()
@@ -174,7 +180,7 @@ class ChatPanel:
         await self._answer(conversation)
 
     async def _again(self) -> None:
-        if self._asking or not self._chosen():
+        if self._answering is not None or not self._chosen():
             return
         self._conversation.turns = without_last_answer(self._conversation.turns)
         self._show_turns()
@@ -188,59 +194,115 @@ class ChatPanel:
         views = self._transcript.add_answers(models)
         sent = [conversation.sent(side) for side in range(len(views))]
         await self._keep(conversation)
-        self._composer.busy = True
+        asking: list[asyncio.Task[None]] = []
+        answering = Answering(conversation, lambda: [view.turn for view in views], lambda: _cancel(asking))
+        end = self._begin(answering)
         try:
             async with asyncio.TaskGroup() as group:
                 for view, messages in zip(views, sent, strict=True):
-                    asking = view.receive(self._playground.gateway, messages, conversation.parameters)
-                    self._asking.append(group.create_task(asking, name="answer"))
+                    receiving = view.receive(self._playground.gateway, messages, conversation.parameters)
+                    asking.append(group.create_task(receiving, name="answer"))
         finally:
-            self._asking = []
             conversation.turns += [view.turn for view in views]
+            self._settle(answering)
+        answering.kept = await self._keep(conversation)
+        end()
+
+    def _begin(self, answering: Answering) -> Callable[[], None]:
+        self._answering = answering
+        self._composer.busy = True
+        return self._playground.context.installation.answers.begin(self._user, answering)
+
+    def _settle(self, answering: Answering) -> None:
+        if self._answering is answering:
+            self._answering = None
             self._composer.busy = False
             self._composer.may_ask_again = True
-        await self._keep(conversation)
+
+    def _watch(self) -> None:
+        """What is answered to another page of this conversation, as to the one that was loaded again."""
+        answering = self._playground.context.installation.answers.find(self._user, self._conversation.id)
+        if answering is None:
+            return
+        answering.watchers += 1
+        self._answering, self._conversation = answering, answering.copy()
+        self._show()
+        self._composer.busy = True
+        models = [(turn.model, self._context(turn.model)) for turn in answering.turns()]
+        views = self._transcript.add_answers(models)
+
+        def look() -> None:
+            if self._answering is not answering:
+                timer.cancel()
+                return
+            if not answering.done:
+                for view, turn in zip(views, answering.turns(), strict=True):
+                    view.watch(turn)
+                return
+            timer.cancel()
+            self._conversation, self._unkept = answering.copy(), not answering.kept
+            self._settle(answering)
+            self._show()
+
+        with self._composer.element:  # what was clicked may be drawn anew
+            timer = ui.timer(WATCH_S, look)
 
     def _stop(self) -> None:
-        for task in self._asking:
-            task.cancel()
+        if self._answering is not None:
+            self._answering.stop()
 
-    async def _keep(self, conversation: Conversation) -> None:
+    def _leave(self) -> None:
+        """The page closes, or shows another conversation."""
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            self._composer.busy = False
+            answering.leave()
+
+    async def keep_again(self) -> None:
+        """The registry is back: it gets what it could not be given."""
+        if self._unkept and self._answering is None:
+            await self._keep(self._conversation)
+
+    async def _keep(self, conversation: Conversation) -> bool:
         new = conversation.version is None
         try:
             kept = await self._api.keep(conversation)
             self._chats = await self._api.list_all()
         except ConsoleError as error:
-            notify.show_error(error)  # it goes on here; it is not kept
-            return
+            notify.show_error(error)  # it goes on here, and is kept when the registry is back
+            self._unkept = self._unkept or conversation is self._conversation
+            return False
         if conversation is self._conversation and not self._history.element.is_deleted:
+            self._unkept = False
             if kept in _APART:
                 notify.tell(_APART[kept])
             if new or kept in _APART:
                 ui.navigate.history.replace(f"/playground?chat={conversation.id}")
             self._history.show(self._chats, conversation.id)
+        return True
 
     async def _new(self) -> None:
-        self._stop()
+        self._leave()
         models = self._chosen()
-        self._conversation = Conversation(str(uuid4()), models=models)
+        self._conversation, self._unkept = Conversation(str(uuid4()), models=models), False
         ui.navigate.history.replace("/playground")
         self._history.fold()
         self._show()
         self._composer.focus()
 
     async def _open(self, chat_id: str) -> None:
-        self._stop()
+        self._leave()
         found = await self._api.get(chat_id)
         if found is None:
             notify.tell("This conversation was deleted.")
             self._chats = await self._api.list_all()
             self._history.show(self._chats, self._conversation.id)
             return
-        self._conversation = found
+        self._conversation, self._unkept = found, False
         ui.navigate.history.replace(f"/playground?chat={chat_id}")
         self._history.fold()
         self._show()
+        self._watch()
 
     async def _delete(self, chat: ChatSummary) -> None:
         question = Question(
@@ -265,3 +327,8 @@ class ChatPanel:
             await self._api.delete_all()
             self._chats = []
             await self._new()
+
+
+def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
