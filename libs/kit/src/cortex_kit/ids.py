@@ -11,6 +11,8 @@ _AT_ONCE = 64
 # The random parts of many identifiers, for which the system is asked at once. Taking one is a single step that no thread shares
 # with another, and a forked process begins with none.
 _random: deque[str] = deque()
+_moment = (-1, "")
+"""The millisecond of the last identifier, and how those of it begin."""
 os.register_at_fork(after_in_child=_random.clear)
 
 
@@ -20,8 +22,13 @@ def uuid7() -> str:
         random = _random.popleft()
     except IndexError:
         random = _more()
-    moment = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{moment[:8]}-{moment[8:]}-{random}"
+    global _moment  # noqa: PLW0603 - one assignment of a whole tuple: a thread sees the old one or the new one
+    milliseconds = time.time_ns() // 1_000_000
+    moment = _moment
+    if moment[0] != milliseconds:
+        digits = f"{milliseconds:012x}"
+        moment = _moment = (milliseconds, f"{digits[:8]}-{digits[8:]}-")
+    return moment[1] + random
 
 
 def _more() -> str:

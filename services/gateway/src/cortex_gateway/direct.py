@@ -8,14 +8,14 @@ are made of the same decisions.
 from cortex_gateway import metrics
 from cortex_gateway.attempts import Sent
 from cortex_gateway.direct_request import Client, DirectRequest, Resume, Stations
-from cortex_gateway.domain.auth import ApiKey, authenticate, require_scope
+from cortex_gateway.domain.auth import ApiKey, require_scope
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.levelling.ask import Ask, read_ask
 from cortex_gateway.domain.requests import API_ROUTES, ApiRoute, check_task
 from cortex_gateway.domain.routing import Route, Target
 from cortex_gateway.inference import affinity_of, engine_head, prepare
 from cortex_gateway.limiter import Limiter
-from cortex_gateway.pipeline import client_request_id, credentials
+from cortex_gateway.pipeline import client_request_id, key_of
 from cortex_gateway.ports import ClientLine, PlainReply, Request, UpstreamRequest
 from cortex_gateway.projection import Projection
 from cortex_gateway.running import DEADLINE_HEADER
@@ -64,7 +64,7 @@ class DirectPath:
             return False
         started, now = stations.clock.monotonic(), stations.clock.now()
         try:
-            key = authenticate(projection.keys, credentials(request), now, request.client_ip)
+            key = key_of(projection.keys, request, now)
             if api.scope:
                 require_scope(key, api.scope)
             ask = read_ask(api, body, self._default_max_tokens)

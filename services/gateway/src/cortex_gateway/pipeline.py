@@ -14,7 +14,7 @@ from cortex_gateway import metrics
 from cortex_gateway.begun import Begun
 from cortex_gateway.cancelling import REQUESTS_PATH, Cancellation
 from cortex_gateway.domain import errors
-from cortex_gateway.domain.auth import ApiKey, authenticate
+from cortex_gateway.domain.auth import ApiKey, KeyRing, authenticate, check_use
 from cortex_gateway.domain.dialects import dialect_of, error_body
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.requests import API_ROUTES
@@ -154,7 +154,7 @@ class Gateway:
     def _authenticate(self, request: Request, now: datetime) -> ApiKey:
         """The sender's key. Raises ApiError 401 or 403."""
         try:
-            key = authenticate(self._projection.keys, credentials(request), now, request.client_ip)
+            key = key_of(self._projection.keys, request, now)
         except ApiError as error:
             metrics.AUTH_BLOCKED.labels(error.code).inc()
             raise
@@ -212,6 +212,18 @@ def client_request_id(request: Request) -> str | None:
     """The client's own request id when it is short and harmless. Never used as the id of a record."""
     given = request.header(b"x-request-id")
     return given.decode() if given is not None and _SANE_REQUEST_ID.fullmatch(given) else None
+
+
+def key_of(ring: KeyRing, request: Request, now: datetime) -> ApiKey:
+    """The key that a request shows, if it may be used. Raises ApiError 401 or 403."""
+    memo = request.memo
+    key = None if memo.key_digest is None else ring.get(memo.key_digest)
+    if key is None:
+        key = authenticate(ring, credentials(request), now, request.client_ip)
+        memo.key_digest = key.digest
+    else:
+        check_use(key, now, request.client_ip)
+    return key
 
 
 def credentials(request: Request) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from cortex_contracts.base import ModelId, ReplicaId
 from cortex_gateway.domain.routing import Endpoint, Route, Target
 from cortex_gateway.wire.answers import AnswerHead
+from cortex_gateway.wire.requests import HeadMemo
 from cortex_kit.errors import TransientError
 
 Headers = list[tuple[bytes, bytes]]
@@ -207,7 +208,7 @@ class Hints(Protocol):
 class Request:
     """One HTTP request, free of any framework, to be read only. `headers` have lower-case names."""
 
-    __slots__ = ("client_ip", "headers", "index", "method", "path", "read_body", "target")
+    __slots__ = ("client_ip", "headers", "index", "memo", "method", "path", "read_body", "target")
 
     def __init__(  # noqa: PLR0913 - a plain record
         self,
@@ -218,6 +219,7 @@ class Request:
         read_body: Callable[[], Awaitable[bytes]],
         target: bytes = b"",
         index: dict[bytes, bytes] | None = None,
+        memo: HeadMemo | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -229,6 +231,7 @@ class Request:
         """Path and query as they were sent."""
         self.index = index
         """First value of each header, when the server has it ready."""
+        self.memo = HeadMemo() if memo is None else memo
 
     def header(self, name: bytes) -> bytes | None:
         """First value of a header."""

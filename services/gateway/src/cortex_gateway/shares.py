@@ -243,7 +243,8 @@ class MeteredShare(Share):
 
     def head(self, now: float) -> bytes:
         """The same as header lines."""
-        return self._names.head(self.size, *self._left(now))
+        remaining, reset_s = self._left(now)
+        return self._names.head(self.size, remaining, reset_s)
 
     def _left(self, now: float) -> tuple[int, int]:
         """Units that are left, and seconds until all are there again."""

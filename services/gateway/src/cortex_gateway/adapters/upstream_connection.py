@@ -9,6 +9,7 @@ from cortex_gateway.timers import LazyTimer
 from cortex_gateway.wire.answers import AnswerHead, AnswerHeads, no_answer
 from cortex_gateway.wire.chunks import ChunkDecoder
 from cortex_gateway.wire.fields import BadMessageError
+from cortex_gateway.wire.repeats import Repeats
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_INFORMATIONAL = 8
@@ -28,10 +29,12 @@ class UpstreamConnection(asyncio.Protocol):
         "_held",
         "_idle_timeout_s",
         "_informational",
+        "_known",
         "_left",
         "_loop",
         "_paused",
         "_reads",
+        "_repeats",
         "_timeout_s",
         "_timer",
         "_transport",
@@ -50,6 +53,8 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, heads: AnswerHeads) -> None:
         self._loop = loop
         self._reads = heads
+        self._repeats = Repeats()
+        self._known = _NO_HEAD
         self._timer = LazyTimer(loop, self._on_timeout)
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
@@ -218,6 +223,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._held:
             data = self._held + data
             self._held = b""
+        else:
+            end, length = self._repeats.match(data)
+            if end:
+                self._take_head(self._known.repeated(length), data[end:])
+                return
         end = data.find(_END_OF_HEAD)
         if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
             raise BadMessageError("too_large", "the head of the answer is too long")
@@ -231,6 +241,11 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status < 200:
             self._pass_over(head, rest)
             return
+        if head.status == 200 and head.keep_alive and not self._bodyless and self._repeats.learn(data[: end + 4]):
+            self._known = head
+        self._take_head(head, rest)
+
+    def _take_head(self, head: AnswerHead, rest: bytes) -> None:
         self.head = head
         self._left = head.length
         if head.chunked and not self._bodyless:

@@ -23,6 +23,7 @@ class ApiKey:
     models: frozenset[str]
     restricted: bool
     networks: tuple[Network, ...]
+    digest: bytes
     limited: bool = False
     """Any limit is set."""
 
@@ -52,6 +53,7 @@ def build_key_ring(documents: Mapping[str, KeyDocumentV1]) -> KeyRing:
             frozenset(document.models),
             bool(document.ip_allowlist),
             networks,
+            digest,
             has_limits(document),
         )
     return ring
@@ -71,12 +73,17 @@ def authenticate(ring: KeyRing, authorization: bytes | None, now: datetime, clie
     key = ring.get(hashlib.sha256(secret).digest())
     if key is None:
         raise errors.invalid_api_key(mask(secret))
+    check_use(key, now, client_ip)
+    return key
+
+
+def check_use(key: ApiKey, now: datetime, client_ip: str) -> None:
+    """Raises ApiError: 401 when the key has expired, 403 for an address that it may not be used from."""
     expires_at = key.document.expires_at
     if expires_at is not None and expires_at <= now:
         raise errors.expired_api_key()
     if key.restricted and not _address_allowed(key.networks, client_ip):
         raise errors.address_not_allowed()
-    return key
 
 
 def require_scope(key: ApiKey, scope: str) -> None:

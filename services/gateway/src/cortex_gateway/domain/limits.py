@@ -69,20 +69,22 @@ def local_budget(limit: int, spent: int | None, gateways: int) -> int:
 class RecentUse:
     """Units used within the last minute, by the second: what a gateway can say of itself when counters were lost."""
 
-    __slots__ = ("_seconds", "_total")
+    __slots__ = ("_newest", "_seconds", "_total")
 
     def __init__(self) -> None:
         self._seconds: deque[list[int]] = deque()
+        self._newest: list[int] | None = None
         self._total = 0
 
     def add(self, now: float, units: int) -> None:
         """Count units; negative ones take back."""
         second = int(now)
-        seconds = self._seconds
-        if seconds and seconds[-1][0] >= second:
-            seconds[-1][1] += units
+        newest = self._newest
+        if newest is not None and newest[0] >= second:
+            newest[1] += units
         else:
-            seconds.append([second, units])
+            self._newest = newest = [second, units]
+            self._seconds.append(newest)
         self._total += units
 
     def total(self, now: float) -> int:
@@ -90,11 +92,14 @@ class RecentUse:
         seconds, oldest = self._seconds, now - WINDOW_S
         while seconds and seconds[0][0] + 1 <= oldest:
             self._total -= seconds.popleft()[1]
+        if not seconds:
+            self._newest = None
         return max(0, self._total)
 
     def last(self) -> float | None:
         """When the newest use leaves the window."""
-        return self._seconds[-1][0] + 1 + WINDOW_S if self._seconds else None
+        newest = self._newest
+        return None if newest is None else newest[0] + 1 + WINDOW_S
 
 
 def has_limits(document: KeyDocumentV1) -> bool:
@@ -161,14 +166,16 @@ _RESETS = tuple(duration(seconds).encode() for seconds in range(int(WINDOW_S) + 
 class HeaderNames:
     """Names of OpenAI's rate-limit headers of one limit."""
 
-    __slots__ = ("_limit", "_lines", "_remaining", "_reset")
+    __slots__ = ("_limit", "_line", "_remaining", "_remaining_line", "_reset", "_reset_line")
 
     def __init__(self, limit: Limit) -> None:
         name = limit.value.encode()
         self._limit = b"x-ratelimit-limit-" + name
         self._remaining = b"x-ratelimit-remaining-" + name
         self._reset = b"x-ratelimit-reset-" + name
-        self._lines = b"%b: %%d\r\n%b: %%d\r\n%b: %%b\r\n" % (self._limit, self._remaining, self._reset)
+        self._line = self._limit + b": "
+        self._remaining_line = b"\r\n" + self._remaining + b": "
+        self._reset_line = b"\r\n" + self._reset + b": "
 
     def headers(self, size: int, remaining: int, reset_s: int) -> list[tuple[bytes, bytes]]:
         """The three headers; `reset_s` until nothing of the limit is used."""
@@ -181,7 +188,8 @@ class HeaderNames:
 
     def head(self, size: int, remaining: int, reset_s: int) -> bytes:
         """The same as header lines."""
-        return self._lines % (size, *_within(size, remaining, reset_s))
+        remaining, reset = _within(size, remaining, reset_s)
+        return b"%b%d%b%d%b%b\r\n" % (self._line, size, self._remaining_line, remaining, self._reset_line, reset)
 
 
 def _within(size: int, remaining: int, reset_s: int) -> tuple[int, bytes]:

@@ -19,6 +19,7 @@ from cortex_gateway.entrypoints.refusals import (
 from cortex_gateway.entrypoints.reply import ClientReply
 from cortex_gateway.ports import ClientGoneError, Request
 from cortex_gateway.wire.fields import BadMessageError
+from cortex_gateway.wire.repeats import Repeats
 from cortex_gateway.wire.requests import RequestHead
 from cortex_kit.logging import get_logger
 
@@ -50,9 +51,11 @@ class ClientConnection(ClientLine):
         "_idle_waiter",
         "_is_last",
         "_job",
+        "_known",
         "_paid",
         "_peer",
         "_postponed",
+        "_repeats",
         "_reply",
         "_request",
         "_served",
@@ -64,6 +67,9 @@ class ClientConnection(ClientLine):
     def __init__(self, server: "HttpServer") -> None:
         super().__init__(server)
         self._held: PartialHead | None = None
+        self._repeats = Repeats()
+        self._known: RequestHead | None = None
+        """The head that repetitions are of."""
         self._ahead = b""
         """What came after the request that is being handled."""
         self._body: IncomingBody | None = None
@@ -119,6 +125,11 @@ class ClientConnection(ClientLine):
 
     def _read_head(self, data: bytes) -> None:
         server = self._server
+        if self._known is not None and self._held is None:
+            end, length = self._repeats.match(data)
+            if end:
+                self._begin(self._known.repeated(length), data, end)
+                return
         try:
             end = -1 if self._held is not None else data.find(END_OF_HEAD)
             if end <= 0:
@@ -129,10 +140,13 @@ class ClientConnection(ClientLine):
                 end = data.find(END_OF_HEAD)
             if end > server.options.max_head_bytes:
                 raise head_too_long(server.options.max_head_bytes)
-            head = server.heads.read(data[2 if data[0] == 13 else 0 : end])
+            begin = 2 if data[0] == 13 else 0
+            head = server.heads.read(data[begin:end])
         except BadMessageError as error:
             self._refuse_message(error)
             return
+        if head.keep_alive and self._repeats.learn(data[begin : end + 4]):
+            self._known = head
         self._begin(head, data, end + 4)
 
     def _hold(self, data: bytes) -> bytes | None:
@@ -169,7 +183,9 @@ class ClientConnection(ClientLine):
             client = server.trusted.client(
                 client, [value for name, value in head.headers if name == b"x-forwarded-for"]
             )
-        self._request = Request(line.method, line.path, head.headers, client, self._read_body, line.target, head.index)
+        self._request = Request(
+            line.method, line.path, head.headers, client, self._read_body, line.target, head.index, head.memo
+        )
         self._reply = ClientReply(self, head_only=line.method == "HEAD")
         if server.direct is None or not self._may_go_directly(head):
             self._wake_task()

@@ -12,15 +12,17 @@ from cortex_gateway.wire.fields import (
     is_chunked,
     occurrences,
     read_length,
+    restated,
     tokens,
 )
+from cortex_gateway.wire.repeats import SAME_LENGTH
 
 MAX_HEADERS = 256
 _LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 
 class AnswerHead:
-    """`length` is None when chunks or the end of the connection end the body."""
+    """To be read only. `length` is None when chunks or the end of the connection end the body."""
 
     __slots__ = ("chunked", "fields", "index", "keep_alive", "length", "status")
 
@@ -36,6 +38,16 @@ class AnswerHead:
     def headers(self) -> Headers:
         """All of them, names in lower case."""
         return headers_of(self.fields)
+
+    def repeated(self, length: int) -> "AnswerHead":
+        """The same head with another length of the body; SAME_LENGTH for its own."""
+        if length in (SAME_LENGTH, self.length):
+            return self
+        fields = restated(self.fields, length)
+        head = AnswerHead(self.status, fields, index_of(fields))
+        head.length = length
+        head.keep_alive = self.keep_alive
+        return head
 
 
 def no_answer() -> AnswerHead:

@@ -50,6 +50,12 @@ def headers_of(fields: list[Field]) -> Headers:
     return [field.pair for field in fields]
 
 
+def restated(fields: list[Field], length: int) -> list[Field]:
+    """The same header lines with another Content-Length."""
+    stated = Field(b"content-length", b"%d" % length)
+    return [stated if field.name == b"content-length" else field for field in fields]
+
+
 def index_of(fields: list[Field]) -> dict[bytes, bytes]:
     """First value of every header."""
     index: dict[bytes, bytes] = {}

@@ -14,8 +14,10 @@ from cortex_gateway.wire.fields import (
     is_chunked,
     occurrences,
     read_length,
+    restated,
     tokens,
 )
+from cortex_gateway.wire.repeats import SAME_LENGTH
 
 MAX_TARGET_BYTES = 8 * 1024
 LONGEST_KNOWN_LINE = 256
@@ -39,24 +41,43 @@ class RequestLine(NamedTuple):
     minor: int
 
 
+class HeadMemo:
+    """What was found out about a head; its repetitions share it."""
+
+    __slots__ = ("key_digest",)
+
+    def __init__(self) -> None:
+        self.key_digest: bytes | None = None
+        """Of the key that it showed and that was known."""
+
+
 class RequestHead:
-    """A request that may be acted on. `index` holds the first value of every header."""
+    """A request that may be acted on, to be read only. `index` holds the first value of every header, `headers` all of
+    them, names in lower case."""
 
-    __slots__ = ("chunked", "expects_continue", "fields", "index", "keep_alive", "length", "line")
+    __slots__ = ("chunked", "expects_continue", "fields", "headers", "index", "keep_alive", "length", "line", "memo")
 
-    def __init__(self, line: RequestLine, fields: list[Field], index: dict[bytes, bytes]) -> None:
+    def __init__(self, line: RequestLine, fields: list[Field], index: dict[bytes, bytes], memo: HeadMemo) -> None:
         self.line = line
         self.fields = fields
         self.index = index
+        self.memo = memo
+        self.headers: Headers = headers_of(fields)
         self.length = 0
         self.chunked = False
         self.keep_alive = False
         self.expects_continue = False
 
-    @property
-    def headers(self) -> Headers:
-        """All of them, names in lower case."""
-        return headers_of(self.fields)
+    def repeated(self, length: int) -> "RequestHead":
+        """The same head with another length of the body; SAME_LENGTH for its own."""
+        if length in (SAME_LENGTH, self.length):
+            return self
+        fields = restated(self.fields, length)
+        head = RequestHead(self.line, fields, index_of(fields), self.memo)
+        head.length = length
+        head.keep_alive = self.keep_alive
+        head.expects_continue = self.expects_continue
+        return head
 
 
 class RequestHeads:
@@ -156,7 +177,7 @@ def _frame(line: RequestLine, fields: list[Field], index: dict[bytes, bytes]) ->
             raise BadMessageError("host", "The Host header is missing.")
     elif _HOST.fullmatch(host) is None:
         raise BadMessageError("host", "The Host header is malformed.")
-    head = RequestHead(line, fields, index)
+    head = RequestHead(line, fields, index, HeadMemo())
     coding = get(b"transfer-encoding")
     stated = get(b"content-length")
     if coding is not None:

@@ -30,6 +30,7 @@ def rename(data: bytes, renames: Renames) -> bytes:
 
 def both_reasonings(data: bytes) -> bytes:
     """llama-server says `reasoning_content`, vLLM `reasoning`: show clients of either what they look for."""
-    if b'"reasoning' not in data or (b'"reasoning":"' in data) is (b'"reasoning_content":"' in data):
+    at = data.find(b'"reasoning')
+    if at < 0 or (data.find(b'"reasoning":"', at) < 0) is (data.find(b'"reasoning_content":"', at) < 0):
         return data  # both are there already, or neither: vLLM says null where there is none
     return _REASONING.sub(_BOTH, data)
