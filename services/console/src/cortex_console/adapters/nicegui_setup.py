@@ -7,6 +7,7 @@ from jinja2 import BaseLoader, Environment
 from nicegui import Client, core, ui
 from nicegui.client import templates
 
+from cortex_console.adapters.nicegui_files import KeptFiles
 from cortex_console.errors import PinnedError
 
 _MARK = "<script"
@@ -48,6 +49,7 @@ def install(app: FastAPI, *, reconnect_timeout_s: float) -> None:
         show_welcome_message=False,
         storage_secret=None,
     )
+    app.add_middleware(KeptFiles)
 
 
 def open_pages() -> int:
