@@ -9,6 +9,7 @@ from cortex_console import metrics
 from cortex_console.adapters import nicegui_setup
 from cortex_console.adapters.event_feed import EventHub
 from cortex_console.adapters.http_client import new_client
+from cortex_console.adapters.nicegui_files import opening_files
 from cortex_console.adapters.playground_keys import PlaygroundKeys
 from cortex_console.components.page import Installation
 from cortex_console.entrypoints.assets import Assets
@@ -39,7 +40,13 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
         http = FastAPI(title=NAME, openapi_url=None, docs_url=None, redoc_url=None)
         http.include_router(ops_router({"pages": nicegui_setup.readiness}))
         http.include_router(assets.router())
-        sessions = SessionRoutes(api, assets.base, before_end=playground_keys.end, always_secure=settings.cookie_secure)
+        sessions = SessionRoutes(
+            api,
+            assets.base,
+            opening=tuple(opening_files()),
+            before_end=playground_keys.end,
+            always_secure=settings.cookie_secure,
+        )
         http.include_router(sessions.router())
         http.include_router(downloads_router(api))
         register(PAGES, installation)

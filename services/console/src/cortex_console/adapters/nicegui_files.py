@@ -1,8 +1,11 @@
 """NiceGUI's own files, each compressed once: a browser that comes for the first time asks for thirty of them."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nicegui import __version__
+from nicegui.dependencies import esm_modules
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,6 +13,31 @@ MOST_BYTES = 16 * 2**20
 _FILES = f"/_nicegui/{__version__}/"
 _MADE_ANEW = f"{_FILES}dynamic_resources/"
 _CONDITIONS = ("if-none-match", "if-modified-since", "range")
+
+
+_ALWAYS = (
+    "fonts.css",
+    "quasar.unimportant.prod.css",
+    "quasar.important.prod.css",
+    "nicegui.css",
+    "vue.esm-browser.prod.js",
+    "quasar.umd.prod.js",
+    "nicegui.js",
+    "socket.io.min.js",
+    "dompurify.mjs",
+)
+_CHARTS = "nicegui-echart"
+
+
+def opening_files() -> Iterator[tuple[str, str]]:
+    """Addresses and kinds (`script`, `style`) of the large files of the first page: a browser loads them while people sign in."""
+    for name in _ALWAYS:
+        yield f"{_FILES}static/{name}", "style" if name.endswith(".css") else "script"
+    for key, module in esm_modules.items():
+        if module.name == _CHARTS:
+            imported = re.findall(r'from"\./([^"]+)"', (module.path / "index.js").read_text("utf-8"))
+            for name in ("index.js", *imported):
+                yield f"{_FILES}esm/{key}/{name}", "script"
 
 
 @dataclass(slots=True)

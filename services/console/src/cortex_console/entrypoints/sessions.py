@@ -1,6 +1,6 @@
 """Signing in and out, and changing one's password: plain pages that need no script."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -34,11 +34,13 @@ class SessionRoutes:
         client: httpx.AsyncClient,
         assets: str,
         *,
+        opening: Sequence[tuple[str, str]],
         before_end: Callable[[AdminApi], Awaitable[None]],
         always_secure: bool,
     ) -> None:
         self._client = client
         self._assets = assets
+        self._opening = opening
         self._before_end = before_end
         self._always_secure = always_secure
         loader = FunctionLoader(lambda name: (_TEMPLATES / name).read_text("utf-8"))
@@ -203,7 +205,8 @@ class SessionRoutes:
         )
 
     def _page(self, template: str, title: str, *, status: int = 200, **values: Any) -> Response:
-        html = self._templates.get_template(template).render(title=title, assets=self._assets, foot=_FOOT, **values)
+        shown = {"title": title, "assets": self._assets, "opening": self._opening, "foot": _FOOT} | values
+        html = self._templates.get_template(template).render(shown)
         return HTMLResponse(html, status, headers={"Cache-Control": "no-store"})
 
 
