@@ -7,16 +7,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from cortex_testing.stack import Stack
 
+from .journey import Journey
+from .looking import NARROW, WIDE, serious, set_theme, visit
+
 PASSWORD = "a quiet lighthouse keeps turning"
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -35,11 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.system)
-            item.add_marker(pytest.mark.timeout(300))
-
-
-LOOKS = 4
-LOOK_AGAIN_MS = 500
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(300))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,55 +174,16 @@ def viewer(browser: Browser, _states: dict[str, Path], url: str) -> Iterator[Pag
     yield from _signed_in(browser, _states["viewer"], url)
 
 
-def visit(page: Page, path: str) -> None:
-    """Go there, and wait until the page is live."""
-    page.goto(path)
-    expect(page.locator("h1")).to_be_visible()
+@pytest.fixture
+def journey(
+    new_context: Callable[[], BrowserContext], stack: Stack, url: str, new_person: Callable[[str], Person]
+) -> Journey:
+    """Of an administrator who has just signed in, with a password of their own."""
+    page = new_context().new_page()
+    sign_in(page, url, new_person("admin"))
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     expect(page.locator(".c-feed")).to_have_text("Live")
-
-
-def settle(page: Page) -> None:
-    """Wait until nothing fades any more: half a colour has half a contrast."""
-    page.evaluate(
-        "() => Promise.allSettled(document.getAnimations()"
-        ".filter((one) => one.effect.getTiming().iterations !== Infinity).map((one) => one.finished))"
-    )
-
-
-def serious(page: Page) -> list[str]:
-    """What axe finds serious or worse, in words. What is being redrawn is looked at again: a fault stays."""
-    found: list[str] = []
-    for _ in range(LOOKS):
-        settle(page)
-        found = _serious(page)
-        if not found:
-            break
-        page.wait_for_timeout(LOOK_AGAIN_MS)
-    return found
-
-
-def _serious(page: Page) -> list[str]:
-    modal = "[role=dialog], [role=alertdialog]"
-    found = Axe().run(page, context=modal if page.locator(modal).count() else None).response["violations"]
-    return [
-        f"{one['id']}: {one['help']}: {[_node(node) for node in one['nodes']][:3]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-
-
-def _node(node: dict[str, Any]) -> str:
-    """The element, and which colours were compared."""
-    colours = [one["data"] for one in node["any"] if one["id"] == "color-contrast"]
-    return f"{node['html'][:160]} {colours or ''}"
-
-
-def set_theme(page: Page, theme: str) -> None:
-    toggle = page.locator("[data-theme-toggle], [aria-label^='Switch to']").first
-    if page.evaluate("document.documentElement.classList.contains('dark')") != (theme == "dark"):
-        toggle.click()
-    expect(page.locator(f"html{':not(.dark)' if theme == 'light' else '.dark'}")).to_be_attached()
-    expect(page.locator(f"body.plain, body.body--{theme}")).to_be_attached()
+    return Journey(page, stack, url)
 
 
 def _picture(page: Page, name: str) -> None:
