@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +44,37 @@ def answered(page: Page, number: int) -> str:
     return page.locator(".pg-answer .c-md").last.inner_text()
 
 
-@pytest.fixture
-def embedder(stack: Stack) -> Iterator[str]:
-    """The demo's file once more, as a model of embeddings."""
+@contextmanager
+def served(stack: Stack, name: str, **settings: object) -> Generator[str]:
+    """The demo's file once more, as a model for something else than chat."""
     demo = stack.admin("GET", f"/admin/models/{DEMO}").json()
     body = {
-        "name": "embedder",
+        "name": name,
         "engine_type": "llamacpp",
-        "task": "embed",
         "local_path": demo["local_path"],
-        "pooling": "mean",
         "context_size": 512,
         "parallel_slots": 1,
     }
-    made = stack.admin("POST", "/admin/models", body)
+    made = stack.admin("POST", "/admin/models", body | settings)
     assert made.status_code == 201, made.text
     path = f"/admin/models/{made.json()['id']}"
     assert stack.admin("POST", f"{path}/start").is_success
     assert eventually(lambda: stack.admin("GET", path).json()["state"] == "running")
     yield str(made.json()["served_model_name"])
     assert stack.admin("DELETE", path).is_success
+
+
+@pytest.fixture
+def embedder(stack: Stack) -> Iterator[str]:
+    with served(stack, "embedder", task="embed", pooling="mean") as name:
+        yield name
+
+
+@pytest.fixture
+def reranker(stack: Stack) -> Iterator[str]:
+    """Its scores say nothing, as the file was not trained for them; everything else is as with a real one."""
+    with served(stack, "reranker", task="rerank") as name:
+        yield name
 
 
 def test_a_chat_streams_stops_and_is_still_there_in_another_browser(
@@ -124,6 +136,44 @@ def test_embeddings_are_compared(admin: Page, embedder: str, look: Look) -> None
     expect(admin.get_by_text("No reranking model is running")).to_be_visible()
 
 
+def test_documents_are_ranked(admin: Page, reranker: str) -> None:
+    visit(admin, "/playground?tab=rerank")
+    expect(admin.get_by_role("combobox", name="Model")).to_have_value(re.compile(f"^{reranker} "))
+    admin.get_by_label("Documents, one a line").fill("A lighthouse.\nSoup.\nA chart.\nA lamp.")
+    admin.locator(".c-dialog-foot").get_by_role("button", name="Rerank").click()
+    expect(admin.get_by_role("heading", name="Best first")).to_be_visible()
+    ranks = admin.locator(".pg-rank")
+    expect(ranks).to_have_count(4)
+    told = [rank.locator("span").all_inner_texts() for rank in ranks.all()]
+    assert {document for document, _ in told} == {"A lighthouse.", "Soup.", "A chart.", "A lamp."}
+    scores = [float(score) for _, score in told]
+    assert scores == sorted(scores, reverse=True)
+    assert serious(admin) == []
+
+
+def test_a_conversation_in_two_tabs_loses_nothing(admin: Page) -> None:
+    visit(admin, "/playground")
+    admin.get_by_role("button", name="Settings").click()
+    admin.get_by_label("Longest answer").fill("8")
+    ask(admin, "Two tabs")
+    answered(admin, 1)
+    other = admin.context.new_page()
+    visit(other, admin.url)
+    expect(other.locator(".pg-answer")).to_have_count(1)
+    ask(admin, "From the first tab")
+    answered(admin, 2)
+    ask(other, "From the second tab")
+    answered(other, 2)
+    expect(other.get_by_text("This conversation went on in another tab.")).to_be_visible()
+    assert other.url != admin.url
+    for page, said in ((admin, "From the first tab"), (other, "From the second tab")):
+        page.reload()
+        expect(page.locator(".pg-answer")).to_have_count(2)
+        expect(page.locator(".pg-question-text", has_text=said)).to_be_visible()
+    expect(admin.locator(".pg-history-item", has_text="Two tabs (2)")).to_be_visible()
+    other.close()
+
+
 def test_a_key_is_made_used_seen_in_usage_rotated_and_revoked(
     admin: Page, stack: Stack, look: Look, tmp_path: Path
 ) -> None:
@@ -140,6 +190,7 @@ def test_a_key_is_made_used_seen_in_usage_rotated_and_revoked(
     admin.get_by_role("button", name="I have it").click()
     row = admin.get_by_role("row", name="journey")
     expect(row).to_contain_text("60 requests/min")
+    expect(admin.get_by_label("API key", exact=True)).to_have_count(0)  # an event may have brought the row before
     assert secret not in admin.content()
     client = openai.OpenAI(base_url=f"{stack.ready['gateway_url']}/v1", api_key=secret, max_retries=0)
     chat = {"model": DEMO, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
