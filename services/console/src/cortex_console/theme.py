@@ -111,7 +111,7 @@ def chart_options(dark: bool) -> dict[str, object]:
         "backgroundColor": "transparent",
         "color": list(colours.series),
         "textStyle": {"color": colours.text, "fontFamily": "inherit"},
-        "animationDuration": 200,
+        "animation": False,
         "grid": {"left": 8, "right": 12, "top": 28, "bottom": 4, "containLabel": True},
         "legend": {"textStyle": dict(font), "icon": "roundRect", "itemWidth": 10, "itemHeight": 4, "top": 0, "left": 0},
         "tooltip": {

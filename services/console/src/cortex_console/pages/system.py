@@ -15,6 +15,7 @@ from cortex_console.components.empty import empty_state
 from cortex_console.components.header import page_header
 from cortex_console.components.moments import meter
 from cortex_console.components.page import Page, PageContext
+from cortex_console.components.soon import soon
 from cortex_console.components.text import Text, box, card, hint
 from cortex_console.domain.formatting import NOTHING, bytes_text, count_text, duration_text, rate_text, time_cells
 from cortex_console.domain.hosts import Device, Host, Trends, findings, load_tone, trends
@@ -80,7 +81,7 @@ class SystemPage:
             with card("Engine images"):
                 self._images = box("c-stack")
         await self._read_trends()
-        ui.timer(0, self._read_slow, once=True)
+        soon(self._read_slow)
         self._context.on_events(self._on_events)
         ui.timer(REFRESH_S, self._refresh, immediate=False)
 

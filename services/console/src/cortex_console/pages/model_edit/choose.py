@@ -12,6 +12,7 @@ from cortex_console.components.badge import badge, engine_badge, tag
 from cortex_console.components.buttons import button, link_button
 from cortex_console.components.empty import empty_state
 from cortex_console.components.page import PageContext
+from cortex_console.components.soon import soon
 from cortex_console.components.text import Text, box, heading, hint, labelled
 from cortex_console.domain.form.library import LibraryEntry, beginning, ordered
 from cortex_console.domain.form.memory import advice
@@ -30,7 +31,7 @@ async def build_choice(context: PageContext) -> None:
     """Draw it."""
     choice = Choice(context)
     choice.build()
-    ui.timer(0, choice.read, once=True)
+    soon(choice.read)
     context.on_events(choice.on_events)
 
 

@@ -15,6 +15,7 @@ from cortex_console.components.empty import empty_state
 from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.paging import Paging
+from cortex_console.components.soon import soon
 from cortex_console.components.text import Text, box, card, labelled
 from cortex_console.domain.formatting import count_text
 from cortex_console.domain.shapes import rows, whole
@@ -92,7 +93,7 @@ class UsagePage:
             with card(""):
                 self._make_records()
         self._show_address()
-        ui.timer(0, self._read, once=True)
+        soon(self._read)
         ui.timer(REFRESH_S, self._refresh, immediate=False)
 
     def _make_breakdown(self) -> None:
@@ -128,7 +129,10 @@ class UsagePage:
         await self._read()
 
     async def _read(self) -> None:
-        await asyncio.gather(self._read_names(), self._read_summary())
+        await asyncio.gather(self._read_listed(), self._read_summary())
+
+    async def _read_listed(self) -> None:
+        await self._read_names()
         await self._paging.first()
 
     async def _refresh(self) -> None:
