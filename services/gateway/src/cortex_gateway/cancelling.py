@@ -41,7 +41,7 @@ class Cancellation:
         if method != wanted:
             raise errors.method_not_allowed(method, path, wanted)
         name = name.removesuffix(_CANCEL)
-        key_id = key.document.id
+        key_id = key.id
         known = 0 < len(name) <= MAX_ID
         if not known or not (self._running.cancel(key_id, name) or await self._others.cancel(key_id, name)):
             raise request_not_found(name[:MAX_ID])

@@ -120,7 +120,7 @@ class DirectRequest:
         sent.fleet.take(sent.target.incarnation)
         sent.figures.selected += 1
         exchange.route, exchange.target, exchange.sent_body = sent.route, sent.target, sent.request.body
-        key_id, request_id = exchange.key.document.id, exchange.correlation_id or exchange.request_id
+        key_id, request_id = exchange.key.id, exchange.correlation_id or exchange.request_id
         self.running = stations.running.enter(key_id, request_id, None, self.interrupt)
         stations.pool.begin(upstream, sent.target.endpoint, sent.request)
         upstream.expect(self.on_progress)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Final
 
 from cortex_contracts.base import ModelId
 from cortex_contracts.enums import RoutingPolicy
@@ -14,6 +15,7 @@ from cortex_gateway.domain.prefix import PrefixMemory, conversation_of
 from cortex_gateway.domain.routing import Route, RoutingTable, Target
 from cortex_gateway.metrics import QUEUED
 
+_PREFIX_AFFINITY: Final = RoutingPolicy.PREFIX_AFFINITY
 REFRESH_S = 1.0
 SESSION_HEADER = b"x-session-id"
 
@@ -83,7 +85,7 @@ class Fleet:
             return choose(policy, self._figures, turn, barred)
         if affinity.session is not None:
             return choose(policy, self._figures, turn, barred, Wish(self._the_ring(), ring_point(affinity.session)))
-        if policy is not RoutingPolicy.PREFIX_AFFINITY:
+        if policy is not _PREFIX_AFFINITY:
             return choose(policy, self._figures, turn, barred)
         return self._choose_by_prefix(turn, barred, affinity)
 
@@ -91,11 +93,11 @@ class Fleet:
         factor = self._policy.bounded_load
         if affinity.cache_key is not None:
             wish = Wish(self._the_ring(), ring_point(affinity.cache_key), factor)
-            return choose(RoutingPolicy.PREFIX_AFFINITY, self._figures, turn, barred, wish)
+            return choose(_PREFIX_AFFINITY, self._figures, turn, barred, wish)
         conversation = conversation_of(affinity.body, self._policy.prefix_bytes)
         known = self._memory.find(conversation.blocks, self._alive)
         wish = Wish(self._the_ring(), conversation.point, factor, None if known is None else self._alive[known])
-        index = choose(RoutingPolicy.PREFIX_AFFINITY, self._figures, turn, barred, wish)
+        index = choose(_PREFIX_AFFINITY, self._figures, turn, barred, wish)
         if index is not None and conversation.blocks:
             self._memory.remember(conversation.blocks, self.targets[index].replica_id)
         return index

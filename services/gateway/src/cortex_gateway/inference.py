@@ -211,7 +211,7 @@ def _call(inference: Inference, ask: Ask, exchange: Exchange) -> Call:
         request_id=inference.request_id,
         metrics=inference.metrics,
         prepare=lambda route, target: prepare(route, target, ask, head),
-        key_id=inference.key.document.id,
+        key_id=inference.key.id,
         batch=inference.key.document.priority == "batch",
         affinity=affinity_of(inference.request, ask),
         may_use=lambda route: inference.key.may_use(route.names),

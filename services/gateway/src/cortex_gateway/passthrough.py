@@ -81,7 +81,7 @@ class Passthrough:
         reply.watch()
         log.info(
             "upstream_passed_through",
-            key_id=key.document.id,
+            key_id=key.id,
             model_id=address.route.model.id,
             replica_id=target.replica_id,
             method=request.method,

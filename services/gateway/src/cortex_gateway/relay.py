@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from cortex_gateway.ports import ClientGoneError, Failure, Headers, Reply, Upstr
 from cortex_gateway.settlement import Bookkeeper, Exchange
 from cortex_kit.clock import Clock
 
+_COMPLETED: Final = UsageOutcome.COMPLETED
 REUSE_WAIT_S = 0.25
 _JSON = b"application/json"
 T = TypeVar("T")
@@ -181,15 +182,15 @@ class Relay:
     def settle_whole(self, exchange: Exchange, usage: Tokens | None) -> None:
         """Settle an answer that is there as a whole; without `usage` its prompt is estimated."""
         tokens = usage or Tokens(prompt=estimate_tokens(exchange.sent_body or b""), estimated=True)
-        self._books.settle(exchange, 200, UsageOutcome.COMPLETED, tokens)
+        self._books.settle(exchange, 200, _COMPLETED, tokens)
 
     def settle_stream(self, exchange: Exchange, leveller: Leveller) -> None:
         """Settle a stream that came to an end, good or bad."""
         if leveller.error is not None or leveller.usage is None:
-            outcome = UsageOutcome.COMPLETED if leveller.error is None else UsageOutcome.UPSTREAM_ERROR
+            outcome = _COMPLETED if leveller.error is None else UsageOutcome.UPSTREAM_ERROR
             self.interrupted(exchange, leveller, outcome)
         else:
-            self._books.settle(exchange, 200, UsageOutcome.COMPLETED, leveller.usage)
+            self._books.settle(exchange, 200, _COMPLETED, leveller.usage)
 
     def interrupted(self, exchange: Exchange, leveller: Leveller, outcome: UsageOutcome) -> None:
         """Settle a stream that broke off: by what was sent, unless the engine has said what it used."""

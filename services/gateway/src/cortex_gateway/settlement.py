@@ -204,7 +204,7 @@ class Bookkeeper:
             observer(exchange, data)
 
     def _data(self, exchange: Exchange, status: int, outcome: UsageOutcome, tokens: Tokens) -> UsageData:
-        key, route, target = exchange.key.document, exchange.route, exchange.target
+        key, route, target = exchange.key, exchange.route, exchange.target
         now = self._clock.monotonic()
         first = exchange.first_byte
         return UsageData(

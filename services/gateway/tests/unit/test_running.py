@@ -128,7 +128,7 @@ async def test_a_hang_up_is_no_interruption():
 
 
 def api_key(key) -> ApiKey:
-    return ApiKey(key("00" * 32, id="mine"), True, frozenset(), frozenset(), False, (), bytes(32))
+    return ApiKey(key("00" * 32, id="mine"), bytes(32), ())
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/requests/r-1/cancel"), ("DELETE", "/v1/requests/r-1")])

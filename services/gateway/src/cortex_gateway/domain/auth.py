@@ -3,7 +3,6 @@
 import hashlib
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from cortex_contracts.documents import KeyDocumentV1
@@ -13,19 +12,38 @@ from cortex_gateway.domain.limits import has_limits
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key document in the form that a request can be checked against quickly."""
+    """A key document in the form that a request can be checked against quickly, to be read only."""
 
-    document: KeyDocumentV1
-    all_scopes: bool
-    scopes: frozenset[str]
-    models: frozenset[str]
-    restricted: bool
-    networks: tuple[Network, ...]
-    digest: bytes
-    limited: bool = False
-    """Any limit is set."""
+    __slots__ = (
+        "all_scopes",
+        "digest",
+        "document",
+        "expires_at",
+        "id",
+        "limited",
+        "models",
+        "networks",
+        "org_id",
+        "restricted",
+        "scopes",
+        "user_id",
+    )
+
+    def __init__(self, document: KeyDocumentV1, digest: bytes, networks: tuple[Network, ...]) -> None:
+        self.document = document
+        self.digest = digest
+        self.networks = networks
+        self.restricted = bool(document.ip_allowlist)
+        self.id: str = document.id
+        self.user_id = document.user_id
+        self.org_id = document.org_id
+        self.expires_at = document.expires_at
+        self.scopes = frozenset(document.scopes)
+        self.all_scopes = "*" in self.scopes
+        self.models = frozenset(document.models)
+        self.limited = has_limits(document)
+        """Any limit is set."""
 
     def may_use(self, names: frozenset[str]) -> bool:
         """True when the key may use a model known by any of these names."""
@@ -45,17 +63,7 @@ def build_key_ring(documents: Mapping[str, KeyDocumentV1]) -> KeyRing:
             networks = tuple(ipaddress.ip_network(entry, strict=False) for entry in document.ip_allowlist)
         except ValueError:
             continue
-        scopes = frozenset(document.scopes)
-        ring[digest] = ApiKey(
-            document,
-            "*" in scopes,
-            scopes,
-            frozenset(document.models),
-            bool(document.ip_allowlist),
-            networks,
-            digest,
-            has_limits(document),
-        )
+        ring[digest] = ApiKey(document, digest, networks)
     return ring
 
 
@@ -79,8 +87,7 @@ def authenticate(ring: KeyRing, authorization: bytes | None, now: datetime, clie
 
 def check_use(key: ApiKey, now: datetime, client_ip: str) -> None:
     """Raises ApiError: 401 when the key has expired, 403 for an address that it may not be used from."""
-    expires_at = key.document.expires_at
-    if expires_at is not None and expires_at <= now:
+    if key.expires_at is not None and key.expires_at <= now:
         raise errors.expired_api_key()
     if key.restricted and not _address_allowed(key.networks, client_ip):
         raise errors.address_not_allowed()

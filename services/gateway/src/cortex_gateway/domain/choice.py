@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil, inf
+from typing import Final
 
 from cortex_contracts.enums import RoutingPolicy
 
+_ROUND_ROBIN: Final = RoutingPolicy.ROUND_ROBIN
 POINTS_PER_REPLICA = 64
 _POINTS_PER_DIGEST = 8
 LIGHT_LOAD = 4
@@ -87,7 +89,7 @@ def choose(
         return None
     if wish is not None:
         return _grant(wish, figures, turn, barred)
-    if policy is RoutingPolicy.ROUND_ROBIN:
+    if policy is _ROUND_ROBIN:
         index = turn % count
         while index in barred:
             index = (index + 1) % count

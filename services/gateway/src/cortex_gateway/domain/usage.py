@@ -19,10 +19,6 @@ from cortex_gateway.domain.usage_shapes import (
 __all__ = ["CompletionUsage", "Tokens", "Usage", "UsageData"]
 
 _TYPE = UsageRecordedV1.type_name()
-_TEMPLATE = (
-    b'{"specversion":"1.0","id":"%%b","source":%b,"type":%b,"subject":"%%b","time":%%b,"datacontenttype":'
-    b'"application/json","data":%%b,"aggregateversion":0,"correlationid":%%b,"traceparent":%%b}'
-)
 _TEXT_FIELDS = ("messages", "prompt", "input", "system", "instructions", "query", "documents", "content")
 
 
@@ -85,17 +81,20 @@ _encode = msgspec.json.Encoder().encode
 class UsageEnvelope:
     """Writes usage records of one source as CloudEvents, each as one line of JSON: what never changes is written once."""
 
-    __slots__ = ("_template",)
+    __slots__ = ("_origin",)
 
     def __init__(self, source: str) -> None:
-        constant = (_encode(source).replace(b"%", b"%%"), _encode(_TYPE))
-        self._template = _TEMPLATE % constant
+        self._origin = b'"source":%b,"type":%b' % (_encode(source), _encode(_TYPE))
 
     def encode(self, data: UsageData, now: datetime, correlation_id: str | None, traceparent: bytes | None) -> bytes:
         """The record's id is the request's id, a UUID: one record each. `traceparent` is a valid one."""
         record_id = data.request_id.encode()
         parent = b"null" if traceparent is None else b'"%b"' % traceparent
-        return self._template % (record_id, record_id, _encode(now), _encode(data), _encode(correlation_id), parent)
+        return (
+            b'{"specversion":"1.0","id":"%b",%b,"subject":"%b","time":%b,"datacontenttype":"application/json",'
+            b'"data":%b,"aggregateversion":0,"correlationid":%b,"traceparent":%b}'
+            % (record_id, self._origin, record_id, _encode(now), _encode(data), _encode(correlation_id), parent)
+        )
 
 
 def envelope_id(line: bytes) -> str | None:

@@ -1,7 +1,7 @@
 """Header lines of HTTP/1.1, read by one strict grammar. What it does not know is refused, never repaired."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -13,7 +13,7 @@ _TOKENS = re.compile(rb"[ \t]*,[ \t]*")
 
 LONGEST_KNOWN = 160
 MOST_KNOWN = 4096
-MAX_LENGTH_DIGITS = 18
+MAX_LENGTH_DIGITS: Final = 18
 MOST_KNOWN_NAMES = 64
 """Of headers whose lines are not remembered."""
 _MARKED = bytes(0 if byte == 0x7F or (byte < 0x20 and byte != 0x09) else 1 for byte in range(256))

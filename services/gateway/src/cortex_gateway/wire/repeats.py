@@ -1,10 +1,14 @@
 """Heads that say the same again: clients and engines repeat theirs on a connection, but for the length of the body."""
 
+from typing import Final
+
 from cortex_gateway.wire.fields import MAX_LENGTH_DIGITS
 
-LONGEST_HEAD = 4096
-SAME_LENGTH = -1
-_LENGTH = b"\r\ncontent-length:"
+LONGEST_HEAD: Final = 4096
+SAME_LENGTH: Final = -1
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
+_LENGTH: Final = b"\r\ncontent-length:"
 
 
 class Repeats:
@@ -49,11 +53,13 @@ class Repeats:
         if not after:
             self._matched = True
             return at, SAME_LENGTH
-        end = data.find(b"\r", at, at + MAX_LENGTH_DIGITS + 1)
-        if end <= at or not data.startswith(after, end):
-            return 0, 0
-        digits = data[at:end]
-        if not digits.isdigit():
+        end, length = at, 0
+        limit = min(len(data), at + MAX_LENGTH_DIGITS)
+        while end < limit and _ZERO <= data[end] <= _NINE:
+            length = length * 10 + data[end] - _ZERO
+            end += 1
+        rest = end + len(after)
+        if end == at or data[end:rest] != after:
             return 0, 0
         self._matched = True
-        return end + len(after), int(digits)
+        return rest, length

@@ -1,6 +1,7 @@
 """What a client asks, made into what each engine understands, and the engine's answer made into what the client expects."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,10 @@ from cortex_gateway.domain.streams import Leveller, StreamLeveller, StreamPlan
 from cortex_gateway.domain.typed_streams import MessagesLeveller, ResponsesLeveller
 from cortex_gateway.domain.usage import Tokens, read_response_usage, read_usage
 
+# Members of an enum cost more to look up than what they are compared for.
+_GENERATE: Final = Task.GENERATE
+_LLAMACPP: Final = EngineType.LLAMACPP
+_VLLM: Final = EngineType.VLLM
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
@@ -76,7 +81,7 @@ class Ask:
     def need(self) -> Need:
         """What the request may cost."""
         fields = self.fields
-        if self.api.task is not Task.GENERATE:
+        if self.api.task is not _GENERATE:
             return Need(len(self.body), choices=0)
         asked = fields.max_completion_tokens or fields.max_output_tokens or fields.max_tokens
         return Need(len(self.body), asked, fields.n or 1)
@@ -87,7 +92,7 @@ def read_ask(api: ApiRoute, body: bytes, cap: int) -> Ask:
     fields = decode_request(body)
     check_shape(api, fields)
     ask = Ask(api, fields, body, cap)
-    if api.task is not Task.GENERATE:
+    if api.task is not _GENERATE:
         _read_other(ask)
     return ask
 
@@ -105,7 +110,7 @@ def _read_other(ask: Ask) -> None:
 
 def gathers(ask: Ask, able: Capabilities) -> bool:
     """The answer is put together from a stream, see `choices`. llama-server streams no log probabilities with tools."""
-    if not ask.several or ask.stream or able.engine_type is not EngineType.LLAMACPP:
+    if not ask.several or ask.stream or able.engine_type is not _LLAMACPP:
         return False
     return ask.fields.tools is NULL or not ask.fields.logprobs
 
@@ -116,7 +121,7 @@ def engine_body(ask: Ask, able: Capabilities, name: str, defaults: Members) -> b
     Raises:
         ApiError: 400 when this engine cannot do what is asked.
     """
-    if ask.api.task is not Task.GENERATE and (other := _other_body(ask, able, name)) is not None:
+    if ask.api.task is not _GENERATE and (other := _other_body(ask, able, name)) is not None:
         return other
     fields = ask.fields
     check_request(fields, able)
@@ -161,7 +166,7 @@ def _limits(fields: RequestFields) -> list[tuple[str, int]]:
 def _replacements(ask: Ask, able: Capabilities, *, gathering: bool) -> Members:
     """Members whose value the engine would refuse or misunderstand. Mostly none."""
     fields = ask.fields
-    llama = able.engine_type is EngineType.LLAMACPP
+    llama = able.engine_type is _LLAMACPP
     most = ask.most if llama else ask.most or able.context
     limit = fields.max_tokens or fields.max_completion_tokens or fields.max_output_tokens or 0
     if not gathering and (most is None or limit <= most) and fields.logprobs is None:
@@ -177,7 +182,7 @@ def _replacements(ask: Ask, able: Capabilities, *, gathering: bool) -> Members:
 
 
 def _converts(ask: Ask, able: Capabilities) -> bool:
-    return able.engine_type is EngineType.LLAMACPP and ask.api.path == COMPLETIONS
+    return able.engine_type is _LLAMACPP and ask.api.path == COMPLETIONS
 
 
 def _text_choices(ask: Ask, able: Capabilities) -> TextChoices | None:
@@ -209,7 +214,7 @@ class Answering:
 
     @property
     def renames(self) -> Renames:
-        if self.name == self.ask.fields.model and self.able.engine_type is EngineType.VLLM:
+        if self.name == self.ask.fields.model and self.able.engine_type is _VLLM:
             return ()
         return _renames(self.ask, self.able, self.name, own=self.own)
 
@@ -219,7 +224,7 @@ class Answering:
         if path == MESSAGES:
             return MessagesLeveller(self.renames)
         if path == RESPONSES:
-            llama = able.engine_type is EngineType.LLAMACPP
+            llama = able.engine_type is _LLAMACPP
             asked = ask.fields.model if self.own else self.name
             return ResponsesLeveller(
                 self.renames, ResponseEvents(asked, ask.fields.max_output_tokens) if llama else None
@@ -233,7 +238,7 @@ class Answering:
         completions = self.ask.api.path == COMPLETIONS
         return StreamPlan(
             wants_usage=wants_usage,
-            collect=self.able.engine_type is EngineType.LLAMACPP and (self.ask.several or completions),
+            collect=self.able.engine_type is _LLAMACPP and (self.ask.several or completions),
             choices_per_prompt=self.ask.fields.n or 1,
             per_prompt=completions,
             chat=not completions,
@@ -257,7 +262,7 @@ class Answering:
         if ask.api.path in _OTHERS:
             return self._other_whole(body)
         usage = read_response_usage(body) if ask.api.path in (RESPONSES, MESSAGES) else read_usage(body)
-        if self.able.engine_type is EngineType.LLAMACPP:
+        if self.able.engine_type is _LLAMACPP:
             body = self._rewritten(body)
         if renames := self.renames:
             body = rename(body, renames)
