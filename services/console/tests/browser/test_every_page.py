@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from cortex_console.pages.catalogue import PAGES
 from cortex_testing.stack import DEMO, Stack
 
-from .conftest import NARROW, WIDE, serious, set_theme, visit
+from .looking import NARROW, serious, set_theme, visit
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,17 @@ def test_a_page_is_usable_by_everybody_and_fits_a_phone(admin: Page, known: dict
         found[theme] = serious(admin)
         _picture(admin, path, f"{theme}-1280")
     assert found == {"dark": [], "light": []}
+    shown = next(page for page in PAGES if page.path == path)
+    expect(admin.locator(".c-nav-item[aria-current='page']")).to_have_count(1 if shown.group or shown.belongs_to else 0)
     admin.set_viewport_size(NARROW)
     visit(admin, place)
     expect(admin.locator(".q-skeleton:visible")).to_have_count(0)
     assert admin.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
     assert serious(admin) == []
     _picture(admin, path, "light-390")
-    admin.set_viewport_size(WIDE)
+    if os.environ.get("CORTEX_SCREENSHOTS"):
+        set_theme(admin, "dark")
+        _picture(admin, path, "dark-390")
 
 
 def _picture(page: Page, path: str, name: str) -> None:

@@ -9,7 +9,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cortex_testing.stack import DEMO, Stack
 
-from .conftest import NARROW, PASSWORD, Person, serious, sign_in, visit
+from .conftest import PASSWORD, Person, sign_in
+from .looking import NARROW, serious, visit
 
 Look = Callable[[Page, str], None]
 

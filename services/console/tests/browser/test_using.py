@@ -14,7 +14,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cortex_testing.stack import DEMO, Stack, eventually
 
-from .conftest import Person, serious, sign_in, visit
+from .conftest import Person, sign_in
+from .looking import serious, visit
 
 Look = Callable[[Page, str], None]
 LONG = "Write a very long story about a lighthouse, a storm and a ship. Do not stop before 900 words."

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from cortex_testing.stack import DEMO, Stack, eventually
 
-from .conftest import serious, visit
+from .looking import serious, visit
 
 Look = Callable[[Page, str], None]
 
@@ -126,12 +126,11 @@ def test_the_log_of_a_running_model_is_searched_and_followed(admin: Page, stack:
     plain(admin)
 
 
-def test_the_parts_of_a_running_model(admin: Page, stack: Stack, look: Look) -> None:
+def test_the_parts_of_a_running_model(admin: Page, stack: Stack) -> None:
     stack.ask()
     visit(admin, f"/models/{DEMO}")
     expect(admin.get_by_role("row", name="#0 started")).to_contain_text("healthy")
     expect(admin.locator(".c-why").first).to_contain_text("asked it to run")
-    look(admin, "model-state")
     admin.get_by_role("tab", name="Requests").click()
     expect(admin.get_by_role("row", name="/v1/chat/completions").first).to_contain_text("completed")
     assert serious(admin) == []
@@ -141,7 +140,7 @@ def test_the_parts_of_a_running_model(admin: Page, stack: Stack, look: Look) -> 
     assert admin.url.endswith("?tab=metrics")
 
 
-def test_events_come_by_themselves_and_lead_to_their_chain(admin: Page, stack: Stack, look: Look) -> None:
+def test_events_come_by_themselves_and_lead_to_their_chain(admin: Page, stack: Stack) -> None:
     visit(admin, "/events")
     expect(admin.get_by_role("row", name="container.started").first).to_be_visible()
     model_id = made(stack, "fleeting", local_path=model_file(stack).name)
@@ -165,10 +164,9 @@ def test_events_come_by_themselves_and_lead_to_their_chain(admin: Page, stack: S
     expect(admin.get_by_role("dialog")).to_contain_text('"replica_id"')
     admin.get_by_role("dialog").get_by_role("button", name="Close").click()
     expect(dialog).to_be_hidden()
-    look(admin, "events")
 
 
-def test_health_shows_every_endpoint_and_probes_when_asked(admin: Page, viewer: Page, look: Look) -> None:
+def test_health_shows_every_endpoint_and_probes_when_asked(admin: Page, viewer: Page) -> None:
     visit(admin, "/health")
     row = admin.get_by_role("row", name=DEMO).first
     expect(row.locator(".c-badge")).to_have_text("healthy")
@@ -180,14 +178,12 @@ def test_health_shows_every_endpoint_and_probes_when_asked(admin: Page, viewer: 
     assert serious(admin) == []
     admin.get_by_role("dialog").get_by_role("button", name="Close").click()
     expect(admin.locator(".c-toast")).to_be_hidden()
-    look(admin, "health")
     visit(viewer, "/health")
     expect(viewer.get_by_role("button", name="Probe all now")).to_have_attribute("aria-disabled", "true")
 
 
-def test_system_shows_hosts_checks_and_throughput(viewer: Page, look: Look) -> None:
+def test_system_shows_hosts_checks_and_throughput(viewer: Page) -> None:
     visit(viewer, "/system")
     expect(viewer.get_by_role("progressbar", name=re.compile("^Memory of .* in use"))).to_be_visible()
     expect(viewer.get_by_text(re.compile(r"\d+ of \d+ checks are fine"))).to_be_visible()
     expect(viewer.get_by_text("models folder", exact=True)).to_be_visible()
-    look(viewer, "system")
