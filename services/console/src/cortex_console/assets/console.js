@@ -81,6 +81,11 @@
           ? all.setItem(UNFINISHED + name, JSON.stringify(values))
           : all.removeItem(UNFINISHED + name),
       ),
+    // What was sent leaves; what was typed meanwhile stays.
+    sent: (name, text) =>
+      stored((all) => {
+        if (JSON.parse(all.getItem(UNFINISHED + name))?.text === text) all.removeItem(UNFINISHED + name);
+      }),
     back: (name) =>
       stored((all) => {
         if (!again) all.removeItem(UNFINISHED + name);

@@ -21,6 +21,10 @@ class Unfinished:
         """Instead of what was kept before; nothing forgets it."""
         ui.run_javascript(f"cortexUnfinished.keep({json.dumps(self.name)}, {json.dumps(dict(values))})")
 
+    def sent(self, text: str) -> None:
+        """One text left the page: it is forgotten, unless another was typed meanwhile."""
+        ui.run_javascript(f"cortexUnfinished.sent({json.dumps(self.name)}, {json.dumps(text)})")
+
     async def back(self) -> dict[str, Any]:
         """What was kept before the page was loaded again. Another visit to the page begins anew. Ask once it is connected."""
         asked = ui.run_javascript(f"cortexUnfinished.back({json.dumps(self.name)})", timeout=_PATIENCE_S)

@@ -171,7 +171,7 @@ class ChatPanel:
         if not question.strip() or not self._chosen() or self._answering is not None:
             return
         conversation = self._conversation
-        self._composer.clear()
+        self._composer.clear(question)
         self._none.clear()
         turn = Turn("user", question.strip())
         conversation.turns.append(turn)

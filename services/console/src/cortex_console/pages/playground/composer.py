@@ -67,10 +67,10 @@ class Composer:
         self._may_again = value
         self._show()
 
-    def clear(self) -> None:
+    def clear(self, sent: str) -> None:
         """After it was sent."""
         self._field.value = ""
-        self._unfinished.keep({})
+        self._unfinished.sent(sent)
 
     def focus(self) -> None:
         """Put the cursor there."""
