@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cortex_console.adapters.watching_api import LogPart, read_log
+from cortex_console.components import chart
 from cortex_console.domain.attention import first_steps, notices
 from cortex_console.domain.event_words import Happening, chain, matches, topic
 from cortex_console.domain.fixes import find_fix, without_option
@@ -486,3 +487,14 @@ def test_first_steps_end_with_the_first_answer() -> None:
     assert [step.done for step in first_steps([], asked=False)] == [False, False, False]
     assert [step.done for step in first_steps([model("a", "running")], asked=False)] == [True, True, False]
     assert first_steps([model("a", "running")], asked=True) == []
+
+
+def test_a_value_between_gaps_is_drawn_as_a_dot() -> None:
+    assert chart.dots([["t1", 1.0], ["t2", 2.0], ["t3", None]]) == {}
+    drawn = chart.dots([["t1", None], ["t2", 2.0], ["t3", None], ["t4", 4.0]])["data"]
+    assert [point["value"] if isinstance(point, dict) else None for point in drawn] == [
+        None,
+        ["t2", 2.0],
+        None,
+        ["t4", 4.0],
+    ]

@@ -1,6 +1,6 @@
 """Charts whose colours follow the theme while it changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -55,6 +55,7 @@ def line_chart(context: PageContext, title: str, unit: str, series: Callable[[],
                 "lineStyle": {"width": 2},
                 "data": data,
             }
+            | dots(data)
             for name, data in series().items()
         ]
         return {"xAxis": {"type": "time"}, "yAxis": {"type": "value"}, "series": lines}
@@ -63,3 +64,14 @@ def line_chart(context: PageContext, title: str, unit: str, series: Callable[[],
         Text("h3", title, "c-h3")
         Text("span", unit, "c-hint")
     return Chart(context, f"{title} in {unit}", build)
+
+
+def dots(data: Sequence[Sequence[Any]]) -> Options:
+    """A value between gaps makes no line: it is drawn as a dot."""
+    known = [False, *(value is not None for _, value in data), False]
+    alone = {at for at in range(len(data)) if known[at + 1] and not known[at] and not known[at + 2]}
+    if not alone:
+        return {}
+    dot = {"symbol": "circle", "symbolSize": 6}
+    points = [{"value": list(point)} | dot if at in alone else point for at, point in enumerate(data)]
+    return {"showSymbol": True, "symbol": "none", "data": points}

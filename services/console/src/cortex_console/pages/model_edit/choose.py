@@ -140,7 +140,9 @@ class Choice:
                 self._show_rest(rest)
 
     def _show_rest(self, rest: Sequence[LibraryEntry]) -> None:
-        with ui.expansion(f"{len(rest)} cannot be used by themselves").classes("mf-group"):
+        with ui.expansion(f"{len(rest)} cannot be used by {'itself' if len(rest) == 1 else 'themselves'}").classes(
+            "mf-group"
+        ):
             for one in rest[:_MOST_SHOWN]:
                 self._entry(one)
 

@@ -81,7 +81,7 @@ class OutlookView:
                 heading("Memory", 2)
                 box("c-spring")
                 if stale:
-                    Text("span", "of before", "c-hint")
+                    Text("span", "not up to date", "c-hint")
                 if outlook.estimate is not None:
                     badge(*outlook.estimate.verdict)
             if outlook.estimate is None:
