@@ -186,4 +186,4 @@ def test_system_shows_hosts_checks_and_throughput(viewer: Page) -> None:
     visit(viewer, "/system")
     expect(viewer.get_by_role("progressbar", name=re.compile("^Memory of .* in use"))).to_be_visible()
     expect(viewer.get_by_text(re.compile(r"\d+ of \d+ checks are fine"))).to_be_visible()
-    expect(viewer.get_by_text("models folder", exact=True)).to_be_visible()
+    expect(viewer.get_by_text("Models folder", exact=True)).to_be_visible()

@@ -44,6 +44,11 @@ def webhook_state(answer: Row, now: datetime) -> tuple[str, Tone, str]:
     return "on", Tone.NEUTRAL, "nothing sent yet"
 
 
+def events_text(answer: Row) -> str:
+    """Of which types it is told."""
+    return ", ".join("all" if one == "*" else str(one) for one in answer.get("events") or ())
+
+
 def webhook_row(answer: Row, now: datetime) -> dict[str, object]:
     """Fields of a table's row; the acts are added by the page."""
     state, tone, note = webhook_state(answer, now)
@@ -55,7 +60,7 @@ def webhook_row(answer: Row, now: datetime) -> dict[str, object]:
         "name": text(answer.get("name")),
         "name_href": f"/settings/webhooks/{text(answer.get('id'))}",
         "name_note": text(answer.get("url")),
-        "events": ", ".join(str(one) for one in answer.get("events") or ()),
+        "events": events_text(answer),
         "state": state,
         "state_tone": tone.value,
         "state_note": note,

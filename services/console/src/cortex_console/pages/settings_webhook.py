@@ -19,14 +19,14 @@ from cortex_console.components.text import Text, box, card, facts, heading
 from cortex_console.domain.formatting import NOTHING, ago_text
 from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, text, whole
-from cortex_console.domain.webhooks import STATUSES, attempt_lines, delivery_row, webhook_state
+from cortex_console.domain.webhooks import STATUSES, attempt_lines, delivery_row, events_text, webhook_state
 from cortex_console.pages.settings_sections import SETTINGS_PATH
 from cortex_console.pages.settings_webhooks import WEBHOOKS, perform
 from cortex_console.ports import Batch
 
 WAITING_EVERY_S = 3.0
 _COLUMNS = (
-    table.Column("at", "Event of", table.TIME, sort_by="-"),
+    table.Column("at", "Happened", table.TIME, sort_by="-"),
     table.Column("event", "Event", table.NAMED, sort_by="-", wide=True),
     table.Column("status", "Outcome", table.BADGE_NOTE, sort_by="-", wide=True),
     table.Column("attempts", "Attempts", align="right", sort_by="-"),
@@ -96,12 +96,12 @@ class WebhookPage:
                     Text("span", note, "c-hint")
             facts(
                 {
-                    "Events": ", ".join(str(event) for event in one.get("events") or ()),
+                    "Events": events_text(one),
                     "Waiting": str(whole(one.get("pending"))),
                     "Delivered": ago_text(one.get("last_success_at"), now),
                     "Failed": ago_text(one.get("last_failure_at"), now),
                     "Paused until": text(one.get("paused_until"), NOTHING)[:19].replace("T", " "),
-                    "Looked at up to": f"no. {whole(one.get('cursor'))}",
+                    "Seen up to": f"event {whole(one.get('cursor'))}",
                     "Made by": text(one.get("created_by"), NOTHING),
                 }
             )

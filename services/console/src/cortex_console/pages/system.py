@@ -28,6 +28,12 @@ from cortex_console.ports import Batch
 REFRESH_S = 10.0
 WINDOW_S = 300
 MINUTES = {"15": "Last 15 minutes", "60": "Last hour"}
+_FEATURES = {
+    "hub_lookups": "Lookups at Hugging Face",
+    "self_service_keys": "API keys that users make themselves",
+    "gpus": "GPUs",
+    "containers": "Engines in containers",
+}
 _TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "failed": Tone.BAD}
 _LOADS = (
     table.Column("model", "Model"),
@@ -201,7 +207,8 @@ class SystemPage:
                 there = bool(feature.get("available"))
                 with box("c-list-row"):
                     Text("span", "yes" if there else "no", f"c-badge c-dot c-{'good' if there else 'neutral'}")
-                    Text("span", text(feature.get("name")).replace("_", " "))
+                    name = text(feature.get("name"))
+                    Text("span", _FEATURES.get(name, name.replace("_", " ").capitalize()))
                     Text("span", text(feature.get("reason")), "c-grow c-muted")
             hint(f"Cortex {text(answer.get('version'))}")
 
