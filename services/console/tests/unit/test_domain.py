@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cortex_console.domain.formatting import ago_text, bytes_text, count_text, duration_text, rate_text, time_text
-from cortex_console.domain.identity import Me, Right
+from cortex_console.domain.identity import Me
 from cortex_console.domain.model_acts import ModelAct, consequences, offers
 from cortex_console.domain.models import ModelFilter, ModelSummary, loads, table_row
 from cortex_console.domain.navigation import safe_target, sign_in_address
 from cortex_console.domain.states import Tone, model_tone
+from cortex_contracts.rights import Right
 
 NOW = datetime(2026, 11, 28, 20, 0, tzinfo=UTC)
 ADMIN = Me("a", "admin", "1", must_change_password=False, rights=frozenset(right.value for right in Right))

@@ -11,13 +11,14 @@ from cortex_console.domain.backups import backup_row, estimate_text, export_body
 from cortex_console.domain.external_upstreams import specification, upstream_row
 from cortex_console.domain.formatting import time_cells
 from cortex_console.domain.guide import Kind, Piece, pieces, sections
-from cortex_console.domain.identity import Me, Right
+from cortex_console.domain.identity import Me
 from cortex_console.domain.people import Organisation as Org
 from cortex_console.domain.people import User, browser_name, organisation_row, role_text, user_row, why_not_touch
 from cortex_console.domain.states import Tone
 from cortex_console.domain.webhooks import attempt_lines, delivery_row, webhook_state
 from cortex_console.domain.webhooks import test_outcome as outcome_of_test
 from cortex_console.pages.catalogue import PAGES
+from cortex_contracts.rights import Right
 
 NOW = datetime(2026, 11, 28, 20, 0, tzinfo=UTC)
 ADMIN = Me("anna", "admin", "u1", must_change_password=False, rights=frozenset(right.value for right in Right))

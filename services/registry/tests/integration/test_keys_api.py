@@ -12,10 +12,11 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 
 from cortex_contracts.documents import KeyDocumentV1
+from cortex_contracts.rights import Role
 from cortex_kit.clock import SystemClock
 from cortex_registry.adapters.keys import PostgresKeys
 from cortex_registry.adapters.postgres import Database
-from cortex_registry.domain.identity import ROOT, CredentialKind, Identity, Role
+from cortex_registry.domain.identity import ROOT, CredentialKind, Identity
 from cortex_registry.domain.keys import SelfService
 from cortex_registry.entrypoints.http import create_app
 from cortex_registry.entrypoints.routes.keys import KeyRoutes

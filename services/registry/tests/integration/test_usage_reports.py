@@ -20,12 +20,13 @@ from pydantic import SecretStr
 
 from cortex_contracts.base import KeyId, ModelId
 from cortex_contracts.events import UsageRecordedV1
+from cortex_contracts.rights import Role
 from cortex_kit.clock import SystemClock
 from cortex_registry.adapters.postgres import Database
 from cortex_registry.adapters.usage import PostgresUsage
 from cortex_registry.adapters.usage_reports import PostgresUsageReports
 from cortex_registry.adapters.usage_upkeep import PostgresUsageUpkeep
-from cortex_registry.domain.identity import ROOT, CredentialKind, Identity, Role
+from cortex_registry.domain.identity import ROOT, CredentialKind, Identity
 from cortex_registry.domain.usage_latency import RELATIVE_ERROR
 from cortex_registry.entrypoints.http import create_app
 from cortex_registry.entrypoints.routes import usage_export

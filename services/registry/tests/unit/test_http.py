@@ -9,8 +9,8 @@ import pytest
 import structlog
 from pydantic import SecretStr, ValidationError
 
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError, TransientError
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.specification import Specification
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.guards import RootToken

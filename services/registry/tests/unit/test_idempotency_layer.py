@@ -8,10 +8,10 @@ import pytest
 from fastapi import Response
 from pydantic import SecretStr
 
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError
 from cortex_registry.adapters.claims import Claim
 from cortex_registry.adapters.idempotency import Answer, Earlier
-from cortex_registry.domain.identity import Right
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.guards import RootToken
 from cortex_registry.entrypoints.http import create_app

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import IPvAnyNetwork, TypeAdapter
 
+from cortex_contracts.rights import Role
 from cortex_kit.errors import DomainError
 from cortex_kit.proxies import ForwardedFor
 from cortex_registry.adapters.identity_passwords import ArgonPasswords, HashCost
-from cortex_registry.domain.identity import ROOT, CredentialKind, Identity, Role
+from cortex_registry.domain.identity import ROOT, CredentialKind, Identity
 from cortex_registry.domain.passwords import one_time_password, weakness
 from cortex_registry.domain.sessions import Lifetimes, Session, session_is_live
 from cortex_registry.domain.throttle import Attempts, ThrottlePolicy, address_subject, attempted, blocked_for

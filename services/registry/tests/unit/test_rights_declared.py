@@ -6,7 +6,8 @@ import pytest
 from fastapi import APIRouter, Depends, WebSocket
 from fastapi.responses import PlainTextResponse
 
-from cortex_registry.domain.identity import GRANTS, ROOT, CredentialKind, Identity, Right, Role, lower_role
+from cortex_contracts.rights import GRANTS, Right, Role, lower_role
+from cortex_registry.domain.identity import ROOT, CredentialKind, Identity
 from cortex_registry.entrypoints.access import RIGHT, Requires, Routes
 from cortex_registry.entrypoints.http import create_app
 

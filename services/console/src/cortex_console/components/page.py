@@ -11,8 +11,9 @@ from cortex_console.adapters.event_feed import EventHub, FeedState
 from cortex_console.adapters.gateway_api import GatewayApi
 from cortex_console.adapters.playground_keys import PlaygroundKeys
 from cortex_console.domain.answering import UnderWay
-from cortex_console.domain.identity import Me, Right
+from cortex_console.domain.identity import Me
 from cortex_console.ports import Batch, OnBatch
+from cortex_contracts.rights import Right
 
 
 @dataclass(slots=True)

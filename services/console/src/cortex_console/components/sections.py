@@ -7,7 +7,7 @@ from nicegui import ui
 
 from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box
-from cortex_console.domain.identity import Right
+from cortex_contracts.rights import Right
 
 
 @dataclass(frozen=True, slots=True)

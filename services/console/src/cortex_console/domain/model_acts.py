@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from cortex_console.domain.identity import Me, Right
+from cortex_console.domain.identity import Me
 from cortex_console.domain.models import ModelSummary
+from cortex_contracts.rights import Right
 
 
 class ModelAct(StrEnum):

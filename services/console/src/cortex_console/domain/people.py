@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Self
 
 from cortex_console.domain.formatting import NOTHING, time_cells
-from cortex_console.domain.identity import Me, Right
+from cortex_console.domain.identity import Me
 from cortex_console.domain.shapes import Row, text, whole
 from cortex_console.domain.states import Tone
+from cortex_contracts.rights import Right
 
 ROLES = {"viewer": "Viewer", "operator": "Operator", "admin": "Administrator"}
 ROLE_MEANS = {

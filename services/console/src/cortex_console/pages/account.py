@@ -12,8 +12,8 @@ from cortex_console.components.header import page_header
 from cortex_console.components.page import Page, PageContext
 from cortex_console.components.secret import show_secret
 from cortex_console.components.text import Text, box, card, heading
-from cortex_console.domain.identity import Right
 from cortex_console.domain.people import ROLES, role_text, session_row, token_row
+from cortex_contracts.rights import Right
 
 _SESSIONS = (
     table.Column("browser", "Browser", table.NAMED, wide=True),

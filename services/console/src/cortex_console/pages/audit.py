@@ -17,9 +17,9 @@ from cortex_console.components.paging import Paging
 from cortex_console.components.text import Text, box, facts, heading
 from cortex_console.domain.audit import KINDS, PERIODS, audit_query, audit_row, differences
 from cortex_console.domain.formatting import NOTHING, time_text
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, row, text
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _COLUMNS = (
     table.Column("at", "When", table.TIME, sort_by="-"),

@@ -25,12 +25,12 @@ from cortex_console.domain.form.fields import FormField
 from cortex_console.domain.form.library import LibraryEntry, ordered
 from cortex_console.domain.form.memory import Estimate, Proposal, proposals_of, settled, useful
 from cortex_console.domain.form.refusals import of_error
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, text, whole
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.model_edit.inputs import FieldInput
 from cortex_console.pages.model_edit.outlook import largest_button
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _OTHER = "other"
 

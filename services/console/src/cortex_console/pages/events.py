@@ -3,8 +3,8 @@
 from cortex_console.adapters.models_api import ModelsApi
 from cortex_console.components.header import page_header
 from cortex_console.components.page import Page, PageContext
-from cortex_console.domain.identity import Right
 from cortex_console.pages.event_list import EventList, Scope
+from cortex_contracts.rights import Right
 
 
 async def build(context: PageContext) -> None:

@@ -11,7 +11,7 @@ from cortex_console.components.page import Page, PageContext
 from cortex_console.components.secret import copy_button
 from cortex_console.components.text import Text, box, heading
 from cortex_console.domain.guide import Block, Kind, Section, pieces, sections
-from cortex_console.domain.identity import Right
+from cortex_contracts.rights import Right
 
 _SOURCE = (files("cortex_console") / "assets" / "guide.md").read_text("utf-8")
 _LISTS = {Kind.LIST: "ul", Kind.STEPS: "ol"}

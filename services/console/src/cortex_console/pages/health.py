@@ -17,11 +17,11 @@ from cortex_console.components.header import page_header
 from cortex_console.components.moments import ago
 from cortex_console.components.page import Page, PageContext
 from cortex_console.components.text import Text, box, card, heading
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import texts
 from cortex_console.domain.upstreams import VERDICTS, Upstream, counts, upstream_row
 from cortex_console.pages.event_list import EventList, Scope
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 REFRESH_S = 10.0
 _PAST = """<span class="c-timeline c-timeline-thin" role="img" :aria-label="props.row.%s_words">

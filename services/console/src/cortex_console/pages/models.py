@@ -13,12 +13,12 @@ from cortex_console.components.header import page_header
 from cortex_console.components.model_acts import perform
 from cortex_console.components.page import Page, PageContext
 from cortex_console.components.text import Text, box, labelled
-from cortex_console.domain.identity import Right
 from cortex_console.domain.model_acts import ModelAct, offers
 from cortex_console.domain.models import Load, ModelFilter, ModelSummary, table_row
 from cortex_console.domain.states import ENGINES, TASKS
 from cortex_console.errors import ConsoleError
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 LOADS_EVERY_S = 5.0
 _STATES = ("running", "degraded", "loading", "starting", "pulling", "stopping", "stopped", "failed", "archived")

@@ -14,9 +14,9 @@ from cortex_console.components.header import page_header
 from cortex_console.components.page import Page, PageContext
 from cortex_console.components.paging import Paging
 from cortex_console.components.text import Text, box
-from cortex_console.domain.identity import Right
 from cortex_console.domain.people import Organisation, organisation_row
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _COLUMNS = (
     table.Column("name", "Name", table.NAMED, wide=True),

@@ -20,12 +20,12 @@ from cortex_console.components.text import Text, box, card, code
 from cortex_console.domain.attention import FirstStep, Notice, first_steps, notices
 from cortex_console.domain.event_words import Happening
 from cortex_console.domain.formatting import bytes_text, count_text, rate_text
-from cortex_console.domain.identity import Right
 from cortex_console.domain.models import COMING, RUNS, Load, ModelSummary, count_by_state, loads
 from cortex_console.domain.rates import Rates, rates
 from cortex_console.domain.shapes import Row, number, row, whole
 from cortex_console.domain.states import Tone
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 WINDOW_S = 300
 REFRESH_S = 10.0

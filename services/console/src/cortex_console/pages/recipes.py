@@ -16,10 +16,10 @@ from cortex_console.components.page import Page, PageContext
 from cortex_console.components.text import Text, box, heading, hint, labelled
 from cortex_console.domain.form.draft import change_of
 from cortex_console.domain.form.fields import FormField
-from cortex_console.domain.identity import Right
 from cortex_console.domain.recipes import Recipe
 from cortex_console.domain.shapes import text
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _NAME_NOTE = """<span class="c-two"><span class="c-strong">{{ props.row.%s }}</span>
 <span class="c-hint">{{ props.row.%s_note }}</span></span>"""

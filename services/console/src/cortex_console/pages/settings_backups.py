@@ -27,9 +27,9 @@ from cortex_console.domain.backups import (
     progress,
 )
 from cortex_console.domain.formatting import ago_text, bytes_text
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, number, row, rows, text, whole
 from cortex_console.pages.settings_sections import SETTINGS_PATH, settings_header
+from cortex_contracts.rights import Right
 
 WORKING_EVERY_S = 1.5
 RESTING_EVERY_S = 15.0

@@ -8,10 +8,10 @@ from cortex_console.components.page import Page, PageContext
 from cortex_console.components.secret import copy_button
 from cortex_console.components.text import Text, box, card, code, facts, hint, paragraph
 from cortex_console.domain.formatting import NOTHING
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, row, rows, text, whole
 from cortex_console.domain.states import Tone, engine_name
 from cortex_console.pages.settings_sections import SETTINGS_PATH, settings_header
+from cortex_contracts.rights import Right
 
 _PARTS = {
     "postgres": "Database",

@@ -5,7 +5,7 @@ from nicegui import ui
 from cortex_console.components.header import page_header
 from cortex_console.components.page import PageContext
 from cortex_console.components.sections import Section, section_links
-from cortex_console.domain.identity import Right
+from cortex_contracts.rights import Right
 
 SETTINGS_PATH = "/settings"
 _SECTIONS = (

@@ -11,11 +11,11 @@ from cortex_console.components.forms import Field, Values, ask_form
 from cortex_console.components.page import Page, PageContext
 from cortex_console.components.text import box
 from cortex_console.domain.external_upstreams import specification, upstream_row, urls_text
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, rows, text
 from cortex_console.domain.states import ENGINES, TASKS
 from cortex_console.pages.settings_sections import SETTINGS_PATH, settings_header
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _ENDPOINTS = """<span class="c-endpoints"><span v-for="one in props.row.endpoints" :key="one.url">
 <code class="c-code">{{ one.url }}</code> <span :class="'c-badge c-dot c-' + one.tone" :title="one.note">{{ one.verdict }}</span></span></span>"""

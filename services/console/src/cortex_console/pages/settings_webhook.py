@@ -17,12 +17,12 @@ from cortex_console.components.page import Page, PageContext
 from cortex_console.components.paging import Paging
 from cortex_console.components.text import Text, box, card, facts, heading
 from cortex_console.domain.formatting import NOTHING, ago_text
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, text, whole
 from cortex_console.domain.webhooks import STATUSES, attempt_lines, delivery_row, events_text, webhook_state
 from cortex_console.pages.settings_sections import SETTINGS_PATH
 from cortex_console.pages.settings_webhooks import WEBHOOKS, perform
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 WAITING_EVERY_S = 3.0
 _COLUMNS = (

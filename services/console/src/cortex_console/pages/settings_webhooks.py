@@ -15,11 +15,11 @@ from cortex_console.components.page import Page, PageContext
 from cortex_console.components.paging import Paging
 from cortex_console.components.secret import show_secret
 from cortex_console.components.text import Text, box
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, text
 from cortex_console.domain.webhooks import EVENT_CHOICES, test_outcome, webhook_row
 from cortex_console.pages.settings_sections import SETTINGS_PATH, settings_header
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _COLUMNS = (
     table.Column("name", "Name, address", table.TWO_LINES, wide=True),

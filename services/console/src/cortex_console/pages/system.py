@@ -19,11 +19,11 @@ from cortex_console.components.soon import soon
 from cortex_console.components.text import Text, box, card, hint
 from cortex_console.domain.formatting import NOTHING, bytes_text, count_text, duration_text, rate_text, time_cells
 from cortex_console.domain.hosts import Device, Host, Trends, findings, load_tone, trends
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, number, row, rows, text
 from cortex_console.domain.states import Tone, engine_name
 from cortex_console.errors import ConsoleError
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 REFRESH_S = 10.0
 WINDOW_S = 300

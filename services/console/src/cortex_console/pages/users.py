@@ -15,9 +15,9 @@ from cortex_console.components.page import Page, PageContext
 from cortex_console.components.paging import Paging
 from cortex_console.components.secret import show_secret
 from cortex_console.components.text import Text, box
-from cortex_console.domain.identity import Right
 from cortex_console.domain.people import ROLE_MEANS, ROLES, User, user_row, why_not_touch
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 _COLUMNS = (
     table.Column("user", "User", table.NAMED, wide=True),

@@ -6,13 +6,14 @@ from typing import Any
 
 import asyncpg
 
+from cortex_contracts.rights import Role
 from cortex_kit.errors import DomainError
 from cortex_registry.adapters.outbox import write_audit
 from cortex_registry.adapters.postgres import Connection, Database
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import Row
 from cortex_registry.domain.deployment import Failure, Job, JobKind, JobStatus, Progress, after_death
-from cortex_registry.domain.identity import Caller, CredentialKind, Identity, Role
+from cortex_registry.domain.identity import Caller, CredentialKind, Identity
 from cortex_registry.domain.text import is_id
 from cortex_registry.errors import DatabaseUnavailableError
 

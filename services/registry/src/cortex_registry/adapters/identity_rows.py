@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from cortex_contracts.rights import Role
 from cortex_registry.adapters.postgres import Connection
 from cortex_registry.adapters.queries import load_queries
 from cortex_registry.adapters.records import Row
-from cortex_registry.domain.identity import Caller, Role
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.sessions import AdminToken, Session
 from cortex_registry.domain.users import Org, User
 

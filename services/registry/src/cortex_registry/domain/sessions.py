@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cortex_registry.domain.identity import CredentialKind, Identity, Role, lower_role
+from cortex_contracts.rights import Role, lower_role
+from cortex_registry.domain.identity import CredentialKind, Identity
 from cortex_registry.domain.users import User
 
 TOUCH_S = 60.0

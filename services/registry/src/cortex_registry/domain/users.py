@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
 
+from cortex_contracts.rights import Role
 from cortex_kit.errors import DomainError
-from cortex_registry.domain.identity import Identity, Role
+from cortex_registry.domain.identity import Identity
 from cortex_registry.domain.text import is_id, require_storable
 
 MAX_USERNAME = 64

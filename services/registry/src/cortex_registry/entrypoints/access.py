@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError
-from cortex_registry.domain.identity import Caller, Identity, Right
+from cortex_registry.domain.identity import Caller, Identity
 from cortex_registry.entrypoints.guards import ADMIN, IDENTITY, REQUEST_ID
 
 RIGHT = "x-cortex-right"

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import RIGHT
 from cortex_registry.entrypoints.guards import ADMIN
 from cortex_registry.entrypoints.idempotency import UNREPEATED

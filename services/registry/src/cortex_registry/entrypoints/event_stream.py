@@ -10,11 +10,12 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError
 from cortex_kit.logging import get_logger
 from cortex_registry import metrics
 from cortex_registry.domain.eventlog import LoggedEvent
-from cortex_registry.domain.identity import Identity, Right
+from cortex_registry.domain.identity import Identity
 from cortex_registry.entrypoints.guards import REAUTHENTICATE
 from cortex_registry.errors import UnavailableError
 from cortex_registry.handlers.eventlog_feed import Notice

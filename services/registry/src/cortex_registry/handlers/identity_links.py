@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from cortex_contracts.events import UserUpdatedV1
+from cortex_contracts.rights import Role
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError
 from cortex_kit.logging import get_logger
-from cortex_registry.domain.identity import Caller, CredentialKind, Role
+from cortex_registry.domain.identity import Caller, CredentialKind
 from cortex_registry.domain.passwords import check_password
 from cortex_registry.domain.sessions import session_identity
 from cortex_registry.domain.sign_in_codes import LIFETIME_S, SignInCode, statement

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from cortex_registry.domain.identity import Caller, Role
+from cortex_contracts.rights import Role
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.sessions import AdminToken, Session
 from cortex_registry.domain.throttle import ThrottlePolicy
 from cortex_registry.domain.users import Org, User

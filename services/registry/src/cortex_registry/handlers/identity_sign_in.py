@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from cortex_contracts.events import UserUpdatedV1
+from cortex_contracts.rights import Role
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError, TransientError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
-from cortex_registry.domain.identity import Caller, CredentialKind, Identity, Role
+from cortex_registry.domain.identity import Caller, CredentialKind, Identity
 from cortex_registry.domain.passwords import SECRET_BYTES, check_password, encode_secret, secret_digest
 from cortex_registry.domain.sessions import Lifetimes, Session, session_identity, session_is_live
 from cortex_registry.domain.throttle import ThrottlePolicy, address_subject, user_subject

@@ -4,11 +4,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from cortex_contracts.rights import Role, lower_role
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
-from cortex_registry.domain.identity import Caller, CredentialKind, Role, lower_role
+from cortex_registry.domain.identity import Caller, CredentialKind
 from cortex_registry.domain.passwords import (
     SECRET_BYTES,
     SHOWN_CHARACTERS,

@@ -12,11 +12,12 @@ from cortex_contracts.events import (
     UserDeletedV1,
     UserUpdatedV1,
 )
+from cortex_contracts.rights import Role
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError
 from cortex_kit.ids import uuid7
 from cortex_kit.logging import get_logger
-from cortex_registry.domain.identity import Caller, CredentialKind, Role
+from cortex_registry.domain.identity import Caller, CredentialKind
 from cortex_registry.domain.passwords import ONE_TIME_BYTES, one_time_password
 from cortex_registry.domain.users import (
     Org,

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
+from cortex_contracts.rights import Role
 from cortex_kit.clock import SystemClock
 from cortex_kit.secrets import sign_in_proof
 from cortex_registry.adapters.identity_passwords import ArgonPasswords, HashCost
 from cortex_registry.adapters.identity_users import PostgresUsers
 from cortex_registry.adapters.postgres import Database
-from cortex_registry.domain.identity import ROOT, Caller, Role
+from cortex_registry.domain.identity import ROOT, Caller
 from cortex_registry.domain.users import User, UserSpecification
 from cortex_registry.errors import DatabaseUnavailableError
 from cortex_registry.handlers.identity_links import make_code

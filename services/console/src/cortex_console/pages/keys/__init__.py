@@ -1,8 +1,8 @@
 """API keys: mine, and all."""
 
 from cortex_console.components.page import Page, PageContext
-from cortex_console.domain.identity import Right
 from cortex_console.pages.keys.listing import KeysPage
+from cortex_contracts.rights import Right
 
 
 async def build(context: PageContext) -> None:

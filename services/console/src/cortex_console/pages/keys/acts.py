@@ -13,9 +13,9 @@ from cortex_console.components.forms import Field, Values, ask_form
 from cortex_console.components.page import PageContext
 from cortex_console.components.secret import show_secret
 from cortex_console.domain.api_keys import OVERLAPS, ApiKey, Names, body_of, changes_of, own_body_of, revocation
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import Row, text
 from cortex_console.pages.keys.form import fields_of
+from cortex_contracts.rights import Right
 
 _GIVE = "Put it where the program reads its settings. Whoever has it may use what it opens."
 

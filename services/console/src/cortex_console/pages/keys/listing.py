@@ -17,11 +17,11 @@ from cortex_console.components.paging import Paging
 from cortex_console.components.text import Text, box, code
 from cortex_console.components.toggle import toggle
 from cortex_console.domain.api_keys import STATES, USAGE_DAYS, ApiKey, Names, key_row
-from cortex_console.domain.identity import Right
 from cortex_console.domain.shapes import rows, text
 from cortex_console.errors import ConsoleError
 from cortex_console.pages.keys.acts import KeyActs
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 MINE, ALL = "mine", "all"
 REFRESH_S = 30.0

@@ -17,7 +17,6 @@ from cortex_console.components.moments import ago, meter
 from cortex_console.components.page import PageContext
 from cortex_console.components.redraw import Redraw
 from cortex_console.components.text import Text, box, labelled
-from cortex_console.domain.identity import Right
 from cortex_console.domain.model_acts import ModelAct, Offer, offers
 from cortex_console.domain.model_detail import EngineLoad, ModelDetail, progress
 from cortex_console.domain.shapes import row
@@ -30,6 +29,7 @@ from cortex_console.pages.model_page.requests import RequestsPart
 from cortex_console.pages.model_page.shared import ModelView, Sample
 from cortex_console.pages.model_page.state import StatePart
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 SAMPLE_S = 3.0
 SAMPLES = 300

@@ -9,10 +9,10 @@ from cortex_console.components.dialogs import Question, confirm
 from cortex_console.components.moments import ago
 from cortex_console.components.text import Text, box
 from cortex_console.domain.fixes import Fix, find_fix
-from cortex_console.domain.identity import Right
 from cortex_console.domain.model_acts import ModelAct
 from cortex_console.domain.model_detail import Diagnosis, Replica
 from cortex_console.pages.model_page.shared import ModelView
+from cortex_contracts.rights import Right
 
 
 def show_repair(view: ModelView, replica: Replica) -> None:

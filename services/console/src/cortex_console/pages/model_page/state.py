@@ -12,13 +12,13 @@ from cortex_console.components.redraw import Redraw
 from cortex_console.components.text import Text, box, card, facts
 from cortex_console.components.timeline_bar import timeline_bar
 from cortex_console.domain.formatting import NOTHING, count_text, duration_text, rate_text
-from cortex_console.domain.identity import Right
 from cortex_console.domain.model_detail import percent_text, replica_row
 from cortex_console.domain.shapes import number, row
 from cortex_console.domain.timeline import Turn, state_turns
 from cortex_console.domain.why_tree import Why, WhyStep
 from cortex_console.pages.model_page.shared import ModelView
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 DAY = timedelta(hours=24)
 WINDOW_S = 300

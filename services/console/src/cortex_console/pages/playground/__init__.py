@@ -4,11 +4,11 @@ from cortex_console.components.header import page_header
 from cortex_console.components.page import Page, PageContext
 from cortex_console.components.text import box
 from cortex_console.components.toggle import toggle
-from cortex_console.domain.identity import Right
 from cortex_console.pages.playground.chat import ChatPanel
 from cortex_console.pages.playground.gateway import Playground
 from cortex_console.pages.playground.tries import EmbeddingsPanel, RerankPanel
 from cortex_console.ports import Batch
+from cortex_contracts.rights import Right
 
 TABS = {"chat": "Chat", "embed": "Embeddings", "rerank": "Rerank"}
 

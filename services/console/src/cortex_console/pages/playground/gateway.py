@@ -4,9 +4,9 @@ from cortex_console.adapters.playground_gateway import PlaygroundGateway
 from cortex_console.components.buttons import link_button
 from cortex_console.components.empty import empty_state
 from cortex_console.components.page import PageContext
-from cortex_console.domain.identity import Right
 from cortex_console.domain.play_models import PlayModel, choices
 from cortex_console.domain.shapes import rows
+from cortex_contracts.rights import Right
 
 _NOUNS = {"generate": "a chat model", "embed": "an embedding model", "rerank": "a reranking model"}
 

@@ -1,8 +1,8 @@
 """Usage: who asked what, and how fast it was."""
 
 from cortex_console.components.page import Page, PageContext
-from cortex_console.domain.identity import Right
 from cortex_console.pages.usage.report import UsagePage
+from cortex_contracts.rights import Right
 
 
 async def build(context: PageContext) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.audit import AuditAnswer, AuditExportQuery, AuditList, AuditPageQuery
 from cortex_registry.handlers.audit import AuditService

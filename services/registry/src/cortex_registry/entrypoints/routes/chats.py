@@ -4,7 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import IdentityOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version
 from cortex_registry.entrypoints.routes.usage import user_of

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from cortex_contracts.rights import Right
 from cortex_registry.domain.deployment import FOLDER, JobKind, JobStatus
-from cortex_registry.domain.identity import Right
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.schemas.deployment import (
     BackupAnswer,

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.doctor import ExaminationAnswer
 from cortex_registry.handlers.doctor import Doctor

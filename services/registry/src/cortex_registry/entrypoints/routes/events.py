@@ -4,9 +4,9 @@ from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError
 from cortex_registry.domain.eventlog import EventFilter, check_patterns
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.model import Model
 from cortex_registry.domain.text import is_id
 from cortex_registry.entrypoints.access import Routes

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from cortex_registry.domain.identity import Right, Role
+from cortex_contracts.rights import Right, Role
 from cortex_registry.domain.users import UserSpecification
 from cortex_registry.entrypoints.access import CallerOf, IdentityOf, Routes
 from cortex_registry.entrypoints.authenticators import (

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.installation import (
     HostImages,

@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from cortex_contracts.base import KeyId
+from cortex_contracts.rights import Right
 from cortex_kit.clock import Clock
-from cortex_registry.domain.identity import Caller, Right
+from cortex_registry.domain.identity import Caller
 from cortex_registry.domain.keys import ApiKey, KeyChanges, KeySpecification, PlainKey, Rotation
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version

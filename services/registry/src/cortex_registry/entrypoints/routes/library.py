@@ -14,9 +14,9 @@ from cortex_contracts.estimates import (
     RecommendResultV1,
 )
 from cortex_contracts.library import EntryFormat, LibraryV1
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError
 from cortex_registry.domain.capabilities import fields_of
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.legacy import OLD_FIELDS
 from cortex_registry.domain.model import MAX_DOCUMENT_BYTES
 from cortex_registry.entrypoints.access import Routes

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import JsonValue
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.domain.submission import Submission
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version

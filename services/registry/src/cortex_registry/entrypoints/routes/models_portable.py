@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from cortex_contracts.rights import Right
 from cortex_kit.errors import DomainError
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.portable import Conflict, PortableFile
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.routes.models import ONE

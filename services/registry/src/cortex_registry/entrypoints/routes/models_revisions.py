@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version
 from cortex_registry.entrypoints.routes.models import ONE, ONE_MODEL

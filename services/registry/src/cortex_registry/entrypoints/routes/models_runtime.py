@@ -9,8 +9,8 @@ from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import StreamingResponse
 
 from cortex_contracts.operations import LogsChunkV1, TestResultV1
+from cortex_contracts.rights import Right
 from cortex_contracts.rpc import LogsResultV1
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.submission import Submission
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.domain.users import Org, OrgPatch, OrgSpecification
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from cortex_contracts.rights import Right
 from cortex_contracts.rpc import InspectResultV1
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.paths import below_root
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.system import ComponentAnswer, CountsAnswer, NodeList, StatusAnswer

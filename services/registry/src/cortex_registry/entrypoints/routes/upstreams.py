@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
 
 from cortex_contracts.enums import EngineType, Task
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.domain.specification import ServedName
 from cortex_registry.domain.upstream_urls import MAX_URL, base_url
 from cortex_registry.domain.upstreams import EndpointSpecification, UpstreamSpecification

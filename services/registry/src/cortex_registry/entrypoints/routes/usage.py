@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from cortex_contracts.rights import Right
 from cortex_kit.clock import Clock
 from cortex_kit.errors import DomainError
-from cortex_registry.domain.identity import Identity, Right
+from cortex_registry.domain.identity import Identity
 from cortex_registry.entrypoints.access import IdentityOf, Routes
 from cortex_registry.entrypoints.schemas.usage import UsageAnswer, UsageBreakdown, UsageSeries
 from cortex_registry.entrypoints.schemas.usage_queries import AggregateQuery, ListQuery, SeriesQuery, decode_position

@@ -11,8 +11,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from cortex_contracts.rights import Right
 from cortex_kit.clock import Clock
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.usage import Position, UsageFilter
 from cortex_registry.domain.usage_periods import Window
 from cortex_registry.entrypoints.access import Routes

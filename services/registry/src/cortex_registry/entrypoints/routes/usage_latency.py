@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from cortex_contracts.rights import Right
 from cortex_kit.clock import Clock
-from cortex_registry.domain.identity import Right
 from cortex_registry.domain.usage import Measure
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.usage import UsageLatencies

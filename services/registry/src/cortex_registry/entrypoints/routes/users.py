@@ -4,7 +4,7 @@ import uuid
 
 from fastapi import APIRouter, Response
 
-from cortex_registry.domain.identity import Right, Role
+from cortex_contracts.rights import Right, Role
 from cortex_registry.domain.users import User, UserPatch, UserSpecification
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version

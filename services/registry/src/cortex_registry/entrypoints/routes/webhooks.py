@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.domain.webhooks import DeliveryStatus, WebhookPatch, WebhookSpecification
 from cortex_registry.entrypoints.access import CallerOf, Routes
 from cortex_registry.entrypoints.preconditions import IfMatch, show_version

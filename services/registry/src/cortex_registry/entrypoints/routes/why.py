@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from cortex_registry.domain.identity import Right
+from cortex_contracts.rights import Right
 from cortex_registry.entrypoints.access import Routes
 from cortex_registry.entrypoints.schemas.why import WhyAnswer
 from cortex_registry.handlers.why import WhyService

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from cortex_contracts.base import UtcDatetime
-from cortex_registry.domain.identity import CredentialKind, Identity, Right, Role
+from cortex_contracts.rights import Right, Role
+from cortex_registry.domain.identity import CredentialKind, Identity
 from cortex_registry.domain.sessions import AdminToken, Session
 from cortex_registry.domain.text import require_storable
 from cortex_registry.domain.users import Org, User, normal_name, normal_username
