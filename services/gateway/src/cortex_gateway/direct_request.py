@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cortex_contracts.enums import UsageOutcome
 from cortex_gateway import metrics
@@ -39,7 +39,9 @@ log = get_logger()
 
 _STREAM_LINES = b"".join(b"%b: %b\r\n" % header for header in STREAM_HEADERS)
 _JSON = b"application/json"
-_HEAD, _WHOLE, _STREAM = range(3)
+_HEAD: Final = 0
+_WHOLE: Final = 1
+_STREAM: Final = 2
 
 
 Resume = Callable[[Request, PlainReply, Begun], Awaitable[None]]

@@ -4,7 +4,6 @@ The common case, a chunk of whole events with nothing to change, is passed on un
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from cortex_gateway.domain.dialects import openai_error_event
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.event_heads import ChoiceHead, decode_head
+from cortex_gateway.domain.event_repeats import EventRepeats
 from cortex_gateway.domain.levelling.choices import Gathering, usage_object
 from cortex_gateway.domain.levelling.engine_errors import map_stream_error
 from cortex_gateway.domain.levelling.names import Renames, both_reasonings, rename
@@ -89,7 +89,6 @@ def payload_of(event: bytes) -> bytes | None:
     return None
 
 
-@dataclass(slots=True)
 class StreamPlan:
     """What has to be done to a stream of completions.
 
@@ -98,16 +97,39 @@ class StreamPlan:
     numbered prompt by prompt; otherwise all choices share one prompt.
     """
 
-    wants_usage: bool
-    collect: bool = False
-    choices_per_prompt: int = 1
-    per_prompt: bool = False
-    chat: bool = True
-    renames: Renames = ()
-    rewrite: Callable[[_Object], None] | None = None
-    """Changes every event that has choices; turns off the passing on of untouched bytes."""
-    gathering: Gathering | None = None
-    """Takes the events in place of the client."""
+    __slots__ = (
+        "chat",
+        "choices_per_prompt",
+        "collect",
+        "gathering",
+        "per_prompt",
+        "renames",
+        "rewrite",
+        "wants_usage",
+    )
+
+    def __init__(  # noqa: PLR0913 - a plain record
+        self,
+        *,
+        wants_usage: bool,
+        collect: bool = False,
+        choices_per_prompt: int = 1,
+        per_prompt: bool = False,
+        chat: bool = True,
+        renames: Renames = (),
+        rewrite: Callable[[_Object], None] | None = None,
+        gathering: Gathering | None = None,
+    ) -> None:
+        self.wants_usage = wants_usage
+        self.collect = collect
+        self.choices_per_prompt = choices_per_prompt
+        self.per_prompt = per_prompt
+        self.chat = chat
+        self.renames = renames
+        self.rewrite = rewrite
+        """Changes every event that has choices; turns off the passing on of untouched bytes."""
+        self.gathering = gathering
+        """Takes the events in place of the client."""
 
 
 class StreamLeveller:
@@ -120,6 +142,7 @@ class StreamLeveller:
         "_plan",
         "_prompts",
         "_renames",
+        "_repeats",
         "_splitter",
         "_template",
         "_unnamed",
@@ -133,6 +156,7 @@ class StreamLeveller:
         self._plan = plan
         self._plain = plan.rewrite is None and plan.gathering is None
         self._renames = plan.renames
+        self._repeats = EventRepeats(plan.renames)
         self._splitter = EventSplitter()
         self._template: _Object | None = None
         self._prompts: dict[int, Tokens] = {}
@@ -151,11 +175,18 @@ class StreamLeveller:
         return self.events - self._named
 
     def feed(self, chunk: bytes) -> bytes:
-        if self._plain and not self._splitter.carry and (events := _plain_events(chunk)):
-            self.events += events
-            if self._unnamed:
-                self._look_for_role(chunk)
-            return rename(chunk, self._renames) if self._renames else chunk
+        if self._plain and not self._splitter.carry:
+            if not self._unnamed and (renamed := self._repeats.renamed(chunk)):
+                self.events += 1
+                return renamed
+            events = _plain_events(chunk)
+            if events:
+                self.events += events
+                if self._unnamed:
+                    self._look_for_role(chunk)
+                elif events == 1:
+                    self._repeats.learn(chunk)
+                return rename(chunk, self._renames) if self._renames else chunk
         return both_reasonings(rename(self._level(self._splitter.split(chunk)), self._renames))
 
     def tail(self) -> bytes:

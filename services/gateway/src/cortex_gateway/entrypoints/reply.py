@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cortex_gateway.ports import ClientGoneError, Headers
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, text) for status, text in _PHRASES.items()}
+_SIZE_LINES: Final = tuple(b"%x\r\n" % size for size in range(2048))
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 _CLOSE = b"connection: close\r\n"
 _END_OF_LINE = b"\r\n"
@@ -149,7 +150,9 @@ class ClientReply:
             chunk = b""
         if self._chunked:
             if chunk:
-                chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+                size = len(chunk)
+                line = _SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size
+                chunk = b"%b%b\r\n" % (line, chunk)
             return chunk if more else chunk + _LAST_CHUNK
         if self._left is not None:
             self._count(len(chunk), more=more)

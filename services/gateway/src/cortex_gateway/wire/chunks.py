@@ -1,16 +1,27 @@
 """The chunked transfer coding, decoded strictly and incrementally."""
 
 import re
+from typing import Final
 
 from cortex_gateway.wire.fields import BadMessageError, FieldLines
 
 MAX_LINE_BYTES = 256
 MAX_TRAILER_BYTES = 8 * 1024
-_LONGEST_SIZE = 8
+_LONGEST_SIZE: Final = 8
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _SIZE_AND_EXTENSION = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*;[\t\x20-\x7e]*")
 
-_HEAD, _DATA, _DATA_END, _TRAILER = range(4)
+_HEAD: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILER: Final = 3
+_CR: Final = 0x0D
+_LF: Final = 0x0A
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
+_LOWER: Final = 0x20
+_A: Final = 0x61
+_F: Final = 0x66
 
 
 class ChunkDecoder:
@@ -113,9 +124,21 @@ class ChunkDecoder:
 
 def _whole_chunk(data: bytes) -> bytes:
     """The data of the one chunk that `data` is, which is how engines send their events; empty when it is anything else."""
-    found = data.find(b"\r\n", 1, _LONGEST_SIZE + 2)
-    if found < 0 or _SIZE.fullmatch(data, 0, found) is None:
+    at = size = 0
+    last = len(data) - 1
+    while at < last and at <= _LONGEST_SIZE:
+        byte = data[at]
+        if _ZERO <= byte <= _NINE:
+            size = size * 16 + byte - _ZERO
+        else:
+            byte |= _LOWER
+            if not _A <= byte <= _F:
+                break
+            size = size * 16 + byte - _A + 10
+        at += 1
+    if not 0 < at <= _LONGEST_SIZE or at >= last or data[at] != _CR or data[at + 1] != _LF:
         return b""
-    start = found + 2
-    end = start + int(data[:found], 16)
-    return data[start:end] if end + 2 == len(data) and data.endswith(b"\r\n") else b""
+    end = at + 2 + size
+    if end + 1 != last or data[end] != _CR or data[last] != _LF:
+        return b""
+    return data[at + 2 : end]
