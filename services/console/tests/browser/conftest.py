@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from cortex_testing.stack import Stack
 
 from .journey import Journey
-from .looking import NARROW, WIDE, serious, set_theme
+from .looking import NARROW, WIDE, fits, serious, set_theme
 
 PASSWORD = "a quiet lighthouse keeps turning"
 _FLAGS = (
@@ -204,7 +204,7 @@ def look() -> Callable[[Page, str], None]:
             assert serious(page) == [], f"{name} in {theme}"
             _picture(page, f"{name}-{theme}-1280")
         page.set_viewport_size(NARROW)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
+        fits(page)
         assert serious(page) == [], f"{name}, narrow"
         _picture(page, f"{name}-light-390")
         page.set_viewport_size(WIDE)

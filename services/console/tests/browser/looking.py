@@ -17,6 +17,11 @@ def visit(page: Page, path: str) -> None:
     expect(page.locator(".c-feed")).to_have_text("Live")
 
 
+def fits(page: Page) -> None:
+    """Wait until it has taken the width of its window; what stays wider scrolls sideways."""
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def settle(page: Page) -> None:
     """Wait until nothing fades any more: half a colour has half a contrast."""
     page.evaluate(

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from cortex_console.pages.catalogue import PAGES
 from cortex_testing.stack import DEMO, Stack
 
-from .looking import NARROW, serious, set_theme, visit
+from .looking import NARROW, fits, serious, set_theme, visit
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_page_is_usable_by_everybody_and_fits_a_phone(admin: Page, known: dict
     admin.set_viewport_size(NARROW)
     visit(admin, place)
     expect(admin.locator(".q-skeleton:visible")).to_have_count(0)
-    assert admin.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    fits(admin)
     assert serious(admin) == []
     _picture(admin, path, "light-390")
     if os.environ.get("CORTEX_SCREENSHOTS"):

@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from cortex_testing.stack import DEMO, Stack
 
 from .conftest import PASSWORD, Person, sign_in
-from .looking import NARROW, serious, visit
+from .looking import NARROW, fits, serious, visit
 
 Look = Callable[[Page, str], None]
 
@@ -172,7 +172,7 @@ def test_a_backup_is_made_and_a_restore_says_why_not(admin: Page) -> None:
     admin.set_viewport_size(NARROW)
     visit(admin, "/settings/backups")
     expect(admin.locator(".c-row-card", has_text=name).first).to_be_visible()
-    assert admin.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    fits(admin)
     assert serious(admin) == []
 
 
@@ -255,7 +255,7 @@ def test_the_list_of_models_follows_a_phone_that_turns(admin: Page) -> None:
     expect(admin.get_by_role("row", name=DEMO)).to_be_visible()
     admin.set_viewport_size({"width": 390, "height": 844})
     expect(admin.locator(".c-row-card", has_text=DEMO)).to_be_visible()
-    assert admin.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    fits(admin)
     admin.set_viewport_size({"width": 844, "height": 390})
     expect(admin.get_by_role("row", name=DEMO)).to_be_visible()
 
