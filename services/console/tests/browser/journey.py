@@ -173,6 +173,19 @@ class Journey:
             refused = [theirs.post(f"{mine}/stop"), theirs.patch(mine, json={"name": "x"}), theirs.delete(mine)]
         assert [answer.status_code for answer in refused] == [403, 403, 403]
 
+    def is_used_watched_and_deleted(self, viewer: Page, *, requests: int, log_line: str) -> None:
+        """All that follows the first chats."""
+        self.sees_its_usage(requests)
+        client = self.makes_a_key()
+        self.reads_the_log(log_line)
+        self.is_refused_to(viewer)
+        self.stops()
+        assert eventually(lambda: self.is_gone_for(client))
+        client.close()
+        self.fails_and_is_mended()
+        self.stops()
+        self.deletes()
+
 
 def restart_registry(stack: Stack, *pages: Page) -> None:
     """Kill it; open pages notice, and come back by themselves."""

@@ -2,8 +2,6 @@
 
 from playwright.sync_api import Page, expect
 
-from cortex_testing.stack import eventually
-
 from .journey import Journey, restart_registry
 from .looking import visit
 
@@ -18,16 +16,7 @@ def test_an_administrator_does_the_whole_job_with_llama_cpp(journey: Journey, vi
     journey.loads()
     journey.chats()
     a_restart_of_the_registry_and_a_reload_lose_nothing(journey)
-    journey.sees_its_usage(3)
-    client = journey.makes_a_key()
-    journey.reads_the_log("all slots are idle")
-    journey.is_refused_to(viewer)
-    journey.stops()
-    assert eventually(lambda: journey.is_gone_for(client))
-    journey.fails_and_is_mended()
-    journey.stops()
-    journey.deletes()
-    client.close()
+    journey.is_used_watched_and_deleted(viewer, requests=3, log_line="all slots are idle")
 
 
 def a_restart_of_the_registry_and_a_reload_lose_nothing(journey: Journey) -> None:

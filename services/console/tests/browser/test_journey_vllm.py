@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from cortex_testing.binaries import BinaryMissing, tiny_vllm_model, vllm
-from cortex_testing.stack import Stack, eventually
+from cortex_testing.stack import Stack
 
 from .conftest import Person, sign_in
 from .journey import Journey, restart_registry
@@ -55,16 +55,7 @@ def test_an_administrator_does_the_whole_job_with_vllm(journey: Journey, viewer:
     journey.loads()
     journey.chats()
     a_restart_of_the_registry_and_a_reload_lose_nothing(journey)
-    journey.sees_its_usage(2)
-    client = journey.makes_a_key()
-    journey.reads_the_log("Application startup complete")
-    journey.is_refused_to(viewer)
-    journey.stops()
-    assert eventually(lambda: journey.is_gone_for(client))
-    journey.fails_and_is_mended()
-    journey.stops()
-    journey.deletes()
-    client.close()
+    journey.is_used_watched_and_deleted(viewer, requests=2, log_line="Application startup complete")
 
 
 def sets_it_up(journey: Journey) -> None:

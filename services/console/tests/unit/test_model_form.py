@@ -1,5 +1,6 @@
 """What the form of a model, the calculator and recipes decide."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from cortex_console.domain.form.calculator import Hardware
 from cortex_console.domain.form.command import command_text
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.fields import FormField, Widget
+from cortex_console.domain.form.latest import Latest
 from cortex_console.domain.form.library import LibraryEntry, beginning, name_for, ordered
 from cortex_console.domain.form.memory import Estimate, Proposal, beside, largest, proposals_of, settled, useful
 from cortex_console.domain.form.refusals import of_error, of_names
@@ -380,3 +382,38 @@ def test_settings_can_go_to_models_of_the_same_engine_those_of_the_same_file_fir
         {"name": "d", "engine_type": "llamacpp", "local_path": "mine", "external": True},
     ]
     assert [one["name"] for one in calculator.candidates(models, "llamacpp", "mine")] == ["b", "a"]
+
+
+async def test_what_is_typed_while_one_asks_is_asked_once_more_and_waited_for() -> None:
+    typed, asked, gate = "a", [], asyncio.Event()
+
+    async def ask() -> None:
+        asked.append(typed)
+        await gate.wait()
+
+    latest = Latest(ask)
+    first = asyncio.create_task(latest())
+    await asyncio.sleep(0)
+    typed = "abc"
+    others = [asyncio.create_task(latest()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert asked == ["a"]
+    assert not any(one.done() for one in others)
+    gate.set()
+    await asyncio.gather(first, *others)
+    assert asked == ["a", "abc"]
+
+
+async def test_a_question_that_fails_leaves_the_next_one_free() -> None:
+    failing = [True]
+
+    async def ask() -> None:
+        if failing.pop():
+            raise ConsoleError(0, "unavailable", "away")
+
+    latest = Latest(ask)
+    with pytest.raises(ConsoleError):
+        await latest()
+    failing.append(False)
+    await latest()
+    assert failing == []

@@ -22,6 +22,7 @@ from cortex_console.domain.form import calculator
 from cortex_console.domain.form.calculator import Hardware
 from cortex_console.domain.form.draft import Draft, change_of
 from cortex_console.domain.form.fields import FormField
+from cortex_console.domain.form.latest import Latest
 from cortex_console.domain.form.library import LibraryEntry, ordered
 from cortex_console.domain.form.memory import Estimate, Proposal, proposals_of, settled, useful
 from cortex_console.domain.form.refusals import of_error
@@ -43,7 +44,7 @@ class Calculator:
         self._api = ModelFormApi(context.api)
         self._inputs: dict[str, FieldInput] = {}
         self._advice: tuple[Proposal, ...] = ()
-        self._asking = self._again = False
+        self._refresh = Latest(self._ask)
 
     async def build(self) -> None:
         """Draw it."""
@@ -162,18 +163,6 @@ class Calculator:
         self._draft = self._draft.typed(name, what)
         self._inputs[name].mark(self._draft.value(name))
         await self._refresh()
-
-    async def _refresh(self) -> None:
-        self._again = True
-        if self._asking:
-            return
-        self._asking = True
-        try:
-            while self._again:
-                self._again = False
-                await self._ask()
-        finally:
-            self._asking = False
 
     async def _ask(self) -> None:
         request = calculator.estimate_request(self._entry.path, self._draft, self._hardware())

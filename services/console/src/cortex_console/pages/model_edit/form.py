@@ -11,6 +11,7 @@ from cortex_console.components.text import Text, box
 from cortex_console.components.unfinished import Unfinished
 from cortex_console.domain.form.draft import Draft
 from cortex_console.domain.form.fields import Widget
+from cortex_console.domain.form.latest import Latest
 from cortex_console.domain.form.memory import Outlook, Proposal, settled, useful
 from cortex_console.domain.form.refusals import of_error, of_names
 from cortex_console.errors import ConsoleError
@@ -49,8 +50,7 @@ class ModelForm:
         self._typed_last: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
         self._away = ""
-        self._asking = False
-        self._again = False
+        self._latest = Latest(self._ask)
         self._advice: tuple[Proposal, ...] = ()
 
     def build(self) -> None:
@@ -68,17 +68,8 @@ class ModelForm:
 
     async def refresh(self) -> None:
         """Ask the registry what would become of the draft; once more if it changed meanwhile."""
-        self._again = True
         self._keep()
-        if self._asking:
-            return
-        self._asking = True
-        try:
-            while self._again:
-                self._again = False
-                await self._ask()
-        finally:
-            self._asking = False
+        await self._latest()
         self._show()
 
     async def ready(self) -> bool:
