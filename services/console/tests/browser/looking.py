@@ -24,9 +24,9 @@ def fits(page: Page) -> None:
 
 def settle(page: Page) -> None:
     """Wait until nothing fades any more: half a colour has half a contrast."""
-    page.evaluate(
-        "() => Promise.allSettled(document.getAnimations()"
-        ".filter((one) => one.effect.getTiming().iterations !== Infinity).map((one) => one.finished))"
+    # Their promises are not waited for: that of an animation whose element went away may never be settled.
+    page.wait_for_function(
+        "document.getAnimations().every((one) => one.playState !== 'running' || one.effect.getTiming().iterations === Infinity)"
     )
 
 
