@@ -178,13 +178,16 @@ def viewer(browser: Browser, _states: dict[str, Path], url: str) -> Iterator[Pag
 @pytest.fixture
 def journey(
     new_context: Callable[[], BrowserContext], stack: Stack, url: str, new_person: Callable[[str], Person]
-) -> Journey:
-    """Of an administrator who has just signed in, with a password of their own."""
+) -> Iterator[Journey]:
+    """Of an administrator who has just signed in, with a password of their own; a model that is left is deleted."""
     page = new_context().new_page()
     sign_in(page, url, new_person("admin"))
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     expect(page.locator(".c-feed")).to_have_text("Live")
-    return Journey(page, stack, url)
+    made = Journey(page, stack, url)
+    yield made
+    if made.model:
+        stack.admin("DELETE", f"/admin/models/{made.model}")
 
 
 def _picture(page: Page, name: str) -> None:

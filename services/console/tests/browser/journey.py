@@ -59,6 +59,11 @@ class Journey:
         self.ask("Say hello.")
         assert self.answers(1)[0].strip()
 
+    def limits_answers(self, tokens: int) -> None:
+        self.page.get_by_role("button", name="Settings").click()
+        self.page.get_by_label("Longest answer").fill(str(tokens))
+        self.page.get_by_role("button", name="Settings").click()
+
     def ask(self, question: str) -> None:
         field = self.page.get_by_label("Your message")
         field.fill(question)

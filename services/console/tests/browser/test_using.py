@@ -229,7 +229,7 @@ def test_a_key_is_made_used_seen_in_usage_rotated_and_revoked(
 
 def test_usage_is_filtered_broken_down_and_empty_in_words(admin: Page) -> None:
     visit(admin, "/usage?range=7d")
-    expect(admin.get_by_label("Breakdown", exact=True).get_by_role("link", name=DEMO)).to_be_visible()
+    expect(admin.get_by_label("Breakdown", exact=True).get_by_role("link", name=DEMO, exact=True)).to_be_visible()
     admin.get_by_role("combobox", name="Broken down by").click()
     admin.get_by_role("option", name="Outcome").click()
     expect(admin.get_by_label("Breakdown", exact=True).get_by_text("completed")).to_be_visible()
