@@ -107,11 +107,14 @@ class Starter:
             return Proxy(name, self._engines.ports[0], None, [self._engines.pid], "none")
         self._count += 1
         port = free_port()
-        kind, _, sources = name.partition("@")
+        variant, _, sources = name.partition("@")
+        kind, _, busy_us = variant.partition("+busy")
         api_key = self.world.api_key if kind == "gateway" else "sk-bench-0001"
         command, environment = self._commands()[kind](port, api_key)
         if sources:
             environment["PYTHONPATH"] = sources
+        if busy_us:
+            environment["CORTEX_GATEWAY_BUSY_POLL_US"] = busy_us
         log = (self._folder / f"{kind}-{self._count}.log").open("wb")
         pinned = self._cores.pin(command, self._cores.proxy)
         process = subprocess.Popen(

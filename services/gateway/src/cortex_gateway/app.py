@@ -238,6 +238,7 @@ def _server_options(settings: Settings) -> ServerOptions:
         keep_alive_s=settings.keep_alive_s,
         stall_timeout_s=settings.client_stall_timeout_s,
         trusted_proxies=settings.trusted_proxies,
+        busy_poll_s=settings.busy_poll_us / 1_000_000,
     )
 
 

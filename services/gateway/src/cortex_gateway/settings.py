@@ -38,6 +38,8 @@ class Settings(ServiceSettings, service="gateway"):
     """From the first byte of a request to the end of its headers."""
     keep_alive_s: float = Field(default=75.0, gt=0)
     """An idle connection is closed after this long."""
+    busy_poll_us: int = Field(default=50, ge=0, le=10_000)
+    """At low load the loop sleeps only when nothing came for so many microseconds: it answers sooner than it wakes up."""
     tls_certificate: Path | None = None
     """PEM file with the certificate chain; with `tls_key` the API is served over TLS."""
     tls_key: Path | None = None

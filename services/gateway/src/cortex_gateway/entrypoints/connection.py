@@ -159,6 +159,8 @@ class ClientConnection(ClientLine):
 
     def _begin(self, head: RequestHead, data: bytes, at: int) -> None:
         server = self._server
+        if server.busy_poll is not None:
+            server.busy_poll.extend()
         self._held = None
         self._busy = True
         self._head_due = False
@@ -286,6 +288,8 @@ class ClientConnection(ClientLine):
         elif reply.close or self._server.closing:
             self.close(linger=unread or bool(self._ahead))
         else:
+            if self._server.busy_poll is not None:
+                self._server.busy_poll.extend()
             self._timer.arm(self._server.options.keep_alive_s)
             if self._reading_paused:
                 self._resume_reading()

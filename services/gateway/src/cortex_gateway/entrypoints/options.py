@@ -25,6 +25,8 @@ class ServerOptions:
     keep_alive_s: float = 75.0
     stall_timeout_s: float = 60.0
     trusted_proxies: str = ""
+    busy_poll_s: float = 0.0
+    """See `BusyPoll`; 0 sleeps at once."""
 
 
 class BodyBudget:

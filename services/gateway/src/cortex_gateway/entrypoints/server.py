@@ -9,6 +9,7 @@ from email.utils import formatdate
 from typing import Protocol
 
 from cortex_gateway import metrics
+from cortex_gateway.entrypoints.busy_poll import BusyPoll
 from cortex_gateway.entrypoints.connection import ClientConnection
 from cortex_gateway.entrypoints.operations import OPERATIONS, AsgiApp, run_asgi
 from cortex_gateway.entrypoints.options import BodyBudget, ServerOptions, TrustedProxies
@@ -62,6 +63,7 @@ class HttpServer:
         self.heads = RequestHeads(options.max_headers)
         self.budget = BodyBudget(options.max_bodies_bytes)
         self.trusted = TrustedProxies(options.trusted_proxies)
+        self.busy_poll = BusyPoll(self.loop, options.busy_poll_s) if options.busy_poll_s else None
         self.closing = False
         self.date_line = b""
         self._operations = operations
