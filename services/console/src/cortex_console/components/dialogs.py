@@ -26,10 +26,14 @@ class Question:
 
 @contextmanager
 def dialog(label: str, *, role: str = "dialog", wide: bool = False) -> Generator[ui.dialog]:
-    """A dialog with its card, closed yet: make its content in the body, then `await` it and `.delete()` it."""
-    with ui.dialog().props(f"role={role}") as made, ui.card().classes(f"c-dialog{' c-dialog-wide' if wide else ''}"):
+    """A dialog with its card, closed yet: make its content in the body, then `await` it and `.delete()` it.
+
+    It belongs to the page, not to the button that opened it, which may be drawn anew meanwhile.
+    """
+    with ui.context.client.content, ui.dialog().props(f"role={role}") as made:
         labelled(made, label)
-        yield made
+        with ui.card().classes(f"c-dialog{' c-dialog-wide' if wide else ''}"):
+            yield made
 
 
 async def confirm(question: Question) -> bool:

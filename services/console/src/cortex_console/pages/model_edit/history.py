@@ -35,8 +35,11 @@ class History:
         self._list = box("c-card mf-library")
 
     async def read(self) -> None:
-        """Read and show them."""
-        self._revisions = await self._api.revisions(self._id)
+        """Read them, and show them if there are others."""
+        found = await self._api.revisions(self._id)
+        if found == self._revisions:
+            return
+        self._revisions = found
         self._list.clear()
         with self._list:
             for position, one in enumerate(self._revisions):
