@@ -10,6 +10,8 @@ from cortex_console.components.page import PageContext
 from cortex_console.components.text import Text, box, labelled
 
 Options = dict[str, Any]
+FAILED = "failed or refused"
+"""The name of a line that has the colour of what is bad."""
 
 
 class Chart:
@@ -56,6 +58,7 @@ def line_chart(context: PageContext, title: str, unit: str, series: Callable[[],
                 "data": data,
             }
             | dots(data)
+            | ({"color": theme.palette(dark).bad} if name == FAILED else {})
             for name, data in series().items()
         ]
         return {"xAxis": {"type": "time"}, "yAxis": {"type": "value"}, "series": lines}

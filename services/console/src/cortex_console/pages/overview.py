@@ -9,7 +9,7 @@ from cortex_console.adapters.models_api import ModelsApi
 from cortex_console.adapters.watching_api import WatchingApi
 from cortex_console.components.badge import engine_badge, stat, state_badge
 from cortex_console.components.buttons import link_button
-from cortex_console.components.chart import Chart, line_chart
+from cortex_console.components.chart import FAILED, Chart, line_chart
 from cortex_console.components.empty import empty_state
 from cortex_console.components.header import page_header
 from cortex_console.components.moments import ago
@@ -108,7 +108,7 @@ class OverviewPage:
         return _Present(summary, throughput, models, page.items, rates(series, "minute"))
 
     def _requests(self) -> dict[str, list[list[object]]]:
-        return {"all": self._rates.requests, "failed or refused": self._rates.failed}
+        return {"all": self._rates.requests, FAILED: self._rates.failed}
 
     def _tokens(self) -> dict[str, list[list[object]]]:
         return {"in": self._rates.prompt_tokens, "out": self._rates.completion_tokens}

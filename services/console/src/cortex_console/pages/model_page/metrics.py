@@ -2,7 +2,7 @@
 
 from nicegui import ui
 
-from cortex_console.components.chart import Chart, line_chart
+from cortex_console.components.chart import FAILED, Chart, line_chart
 from cortex_console.components.text import Text, box, card, hint
 from cortex_console.domain.formatting import NOTHING, duration_text
 from cortex_console.domain.rates import SPANS, Rates, rates
@@ -42,7 +42,7 @@ class MetricsPart:
                         context,
                         "Requests",
                         "per second",
-                        lambda: {"all": self._rates.requests, "failed or refused": self._rates.failed},
+                        lambda: {"all": self._rates.requests, FAILED: self._rates.failed},
                     )
                 )
             with card():

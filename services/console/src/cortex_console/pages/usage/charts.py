@@ -44,7 +44,7 @@ class UsageCharts:
 
     def _of_tokens(self, dark: bool) -> Options:
         colours = palette(dark)
-        return _bars(series_of(self._answer, _TOKENS), [colours.series[1], colours.series[0]])
+        return _bars(series_of(self._answer, _TOKENS), list(colours.series[:2]))
 
 
 def _bars(series: dict[str, list[list[Any]]], colours: list[str]) -> Options:
