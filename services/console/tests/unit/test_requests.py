@@ -127,3 +127,31 @@ async def test_each_answer_has_its_own_nonce() -> None:
         first, second = await browser.get("/x"), await browser.get("/x")
     assert f"'nonce-{first.text}'" in first.headers["content-security-policy"]
     assert first.text != second.text
+
+
+@pytest.mark.parametrize(("method", "tries"), [("GET", 2), ("POST", 1)])
+async def test_reading_is_tried_once_more_on_a_connection_that_was_closed_meanwhile(method: str, tries: int) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if len(seen) == 1:
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.", request=request)
+        return httpx.Response(200, json={"id": "m"})
+
+    registry = api(httpx.MockTransport(answer))
+    if method == "GET":
+        assert await registry.get("/models/m") == {"id": "m"}
+    else:
+        with pytest.raises(ConsoleError):
+            await registry.post("/models", {"name": "m"})
+    assert len(seen) == tries
+
+
+async def test_reading_is_not_tried_for_ever() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.RemoteProtocolError("Server disconnected without sending a response.", request=request)
+
+    with pytest.raises(ConsoleError) as caught:
+        await api(httpx.MockTransport(answer)).get("/models/m")
+    assert caught.value.status == 0

@@ -7,6 +7,9 @@ import httpx
 from cortex_console.domain.shapes import Row, row, rows, text
 from cortex_console.errors import UNAVAILABLE, ConsoleError, FieldError
 
+KEEP_CONNECTION_S = 2.0
+"""Less than servers keep one (uvicorn: 5 s): who takes one at the moment it is closed gets no answer."""
+
 
 def new_client(url: str, *, timeout_s: float, connections: int) -> httpx.AsyncClient:
     """One for the life of the process. Cookies of answers are dropped: they are some user's."""
@@ -14,7 +17,9 @@ def new_client(url: str, *, timeout_s: float, connections: int) -> httpx.AsyncCl
     return httpx.AsyncClient(
         base_url=url,
         timeout=httpx.Timeout(timeout_s, connect=3.0),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=connections, keepalive_expiry=KEEP_CONNECTION_S
+        ),
         cookies=jar,
         trust_env=False,
     )

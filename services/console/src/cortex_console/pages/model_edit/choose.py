@@ -10,7 +10,7 @@ from cortex_console.adapters.model_form_api import ModelFormApi
 from cortex_console.components import notify
 from cortex_console.components.badge import badge, engine_badge, tag
 from cortex_console.components.buttons import button, link_button
-from cortex_console.components.empty import empty_state
+from cortex_console.components.empty import empty_state, error_state
 from cortex_console.components.page import PageContext
 from cortex_console.components.soon import soon
 from cortex_console.components.text import Text, box, heading, hint, labelled
@@ -18,9 +18,11 @@ from cortex_console.domain.form.library import LibraryEntry, beginning, ordered
 from cortex_console.domain.form.memory import advice
 from cortex_console.domain.shapes import text
 from cortex_console.domain.states import Tone
+from cortex_console.errors import ConsoleError
 from cortex_console.ports import Batch
 
 _MOST_SHOWN = 100
+AGAIN_S = 5.0
 _ENGINES = {
     "llamacpp": ("llama.cpp", "For GGUF files. Runs on the CPU, on GPUs, or on both; small and quick to start."),
     "vllm": ("vLLM", "For safetensors, from a folder or Hugging Face. Most tokens per second for many people on GPUs."),
@@ -66,10 +68,20 @@ class Choice:
         self._mark()
 
     async def read(self, *, refresh: bool = False) -> None:
-        """Read the models folder."""
-        (self._entries, page), self._folder, self._off = await asyncio.gather(
-            self._api.library(refresh=refresh), self._api.folder(), self._api.engines_off()
-        )
+        """Read the models folder; what cannot be read now is said, and tried again."""
+        try:
+            (self._entries, page), self._folder, self._off = await asyncio.gather(
+                self._api.library(refresh=refresh), self._api.folder(), self._api.engines_off()
+            )
+        except ConsoleError as error:
+            if error.is_signed_out:
+                raise
+            self._list.clear()
+            with self._list:
+                error_state(error)
+            with self._repository:
+                ui.timer(AGAIN_S, self.read, once=True)
+            return
         self._complete = bool(page.get("complete", True))
         self._show()
 
