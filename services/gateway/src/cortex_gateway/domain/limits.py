@@ -13,8 +13,8 @@ from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain.errors import ApiError
 
 WINDOW_S = 60.0
-LEASE_S = 0.25
-"""A share is what a gateway uses up in this time."""
+LEASE_S = 1.0
+"""A share is what a gateway uses up in this time: enough for the bursts in which requests come."""
 MAX_LEASE_PART = 20
 """No share is larger than this part of the limit."""
 NEAR_PART = 8
