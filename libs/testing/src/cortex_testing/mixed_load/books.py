@@ -43,9 +43,6 @@ class Comparison:
     notes: list[str] = field(default_factory=list[str])
 
 
-MOST_UNREAD = 0.02
-
-
 def expected_rows(ledger: Ledger, kind: str) -> int:
     """How many records there must be; -1 where that cannot be known from outside."""
     if kind in ("malformed", "wrong key"):
@@ -75,14 +72,8 @@ def compare(ledger: Ledger, rows_of: Rows) -> Comparison:
         elif any(row["completion_tokens"] for row in rows):
             comparison.differences.append(f"{kind}: completion tokens without an answer")
         if (expected := expected_rows(ledger, kind)) >= 0 and expected != len(rows):
-            told = comparison.notes if _may_be_unread(kind, expected, len(rows)) else comparison.differences
-            told.append(f"{kind}: {len(rows)} records of {expected} requests")
+            comparison.differences.append(f"{kind}: {len(rows)} records of {expected} requests")
     return comparison
-
-
-def _may_be_unread(kind: str, expected: int, recorded: int) -> bool:
-    """Who leaves before an answer may be gone before a gateway has read the request; then there is nothing to record."""
-    return kind == "hang-up before an answer" and 0 < expected - recorded <= max(1, expected * MOST_UNREAD)
 
 
 def _one_by_one(kind: str, seen: list[Seen], rows: list[dict[str, Any]]) -> list[str]:

@@ -231,11 +231,17 @@ async def hang_up_early(callers: Callers, caller: Caller) -> Seen:
     text = callers.random.choice(CHATS)
     body: dict[str, Any] = {"model": callers.model(), "messages": _messages(text)}
     body |= {"max_tokens": MOST_LEFT_TOKENS, **ON}
+    steps: list[str] = []
+
+    async def note(step: str, _info: dict[str, Any]) -> None:
+        steps.append(step)
+
     try:
         async with asyncio.timeout(callers.random.uniform(0.2, 1.0)):
-            response = await _post(caller, "/v1/chat/completions", json=body)
+            response = await _post(caller, "/v1/chat/completions", json=body, extensions={"trace": note})
     except TimeoutError:
-        return Seen(caller.kind, End.HUNG_UP, prompt=callers.prompt_tokens[text])
+        sent = any(step.endswith("send_request_body.complete") for step in steps)
+        return Seen(caller.kind, End.HUNG_UP if sent else End.UNSENT, prompt=callers.prompt_tokens[text])
     return _refused(caller, response) if response.status_code >= 400 else _told_json(caller, response)
 
 

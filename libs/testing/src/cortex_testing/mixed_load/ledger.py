@@ -18,6 +18,8 @@ class End(StrEnum):
     """By the client."""
     UNREACHED = "unreached"
     """Nothing listened there; another gateway was asked instead."""
+    UNSENT = "unsent"
+    """The client left before its request was on the wire: no gateway can know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Ledger:
     faults: list[str] = field(default_factory=list[str])
 
     def of(self, kind: str) -> list[Seen]:
-        return [one for one in self.seen if one.kind == kind and one.end is not End.UNREACHED]
+        return [one for one in self.seen if one.kind == kind and one.end not in (End.UNREACHED, End.UNSENT)]
 
     def ends(self) -> Counter[str]:
         """How often which end."""
