@@ -142,7 +142,11 @@ class DirectRequest:
         except Exception:
             # The boundary of one request: it fails alone, with a trace in the log.
             log.exception("request_failed", request_id=self.exchange.request_id, path=self.exchange.api.path)
-            self._give_up(errors.internal_error())
+            if self.ended:
+                # It failed while things were given back: never twice.
+                self.client.line.conclude()
+            else:
+                self._give_up(errors.internal_error())
 
     def hang_up(self) -> None:
         """The client has left: nobody works for it any more."""
