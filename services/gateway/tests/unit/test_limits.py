@@ -192,3 +192,18 @@ def test_months_are_those_of_utc():
     now = datetime(2026, 12, 31, 23, 59, 30, tzinfo=UTC)
     assert limits.month_of(now) == "202612"
     assert limits.month_left(now) == 30
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit", "units"),
+    [
+        (0.0, 1000, 0),
+        (3.0, 1000, 1),
+        (100.0, 1000, 25),
+        (10_000.0, 1000, 50),
+        (100.0, 1_000_000, 100),
+        (5_000.0, 1_000_000, 1250),
+    ],
+)
+def test_a_share_lasts_for_a_quarter_of_a_second_or_for_a_burst_that_is_next_to_nothing(rate, limit, units):
+    assert limits.lease_target(rate, limit) == units

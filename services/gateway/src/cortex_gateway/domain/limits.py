@@ -13,10 +13,13 @@ from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain.errors import ApiError
 
 WINDOW_S = 60.0
-LEASE_S = 1.0
-"""A share is what a gateway uses up in this time: enough for the bursts in which requests come."""
+LEASE_S = 0.25
+"""A share is what a gateway uses up in this time."""
 MAX_LEASE_PART = 20
 """No share is larger than this part of the limit."""
+BURST_S = 1.0
+"""What a gateway uses up in this time comes in bursts: it holds that much when it is next to nothing of the limit."""
+NOTHING_PART = 1000
 NEAR_PART = 8
 """Nor than this part of what is left: near the limit shares shrink to what is asked for."""
 
@@ -43,7 +46,7 @@ def lease_size(need: int, target: int, remaining: int) -> int:
 
 def lease_target(rate: float, limit: int) -> int:
     """Units that a gateway with this rate (per second) wants to hold."""
-    return min(int(rate * LEASE_S), limit // MAX_LEASE_PART)
+    return max(min(int(rate * LEASE_S), limit // MAX_LEASE_PART), min(int(rate * BURST_S), limit // NOTHING_PART))
 
 
 def local_share(limit: int, gateways: int) -> int:
