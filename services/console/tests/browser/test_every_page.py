@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from cortex_console.pages.catalogue import PAGES
 from cortex_testing.stack import DEMO, Stack
 
-from .looking import NARROW, fits, serious, set_theme, visit
+from .looking import NARROW, WIDE, fits, serious, set_theme, settle, visit
 
 
 @pytest.fixture(scope="module")
@@ -25,31 +25,30 @@ def known(stack: Stack) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("path", [page.path for page in PAGES])
 def test_a_page_is_usable_by_everybody_and_fits_a_phone(admin: Page, known: dict[str, str], path: str) -> None:
-    place = path.format(**known)
-    visit(admin, place)
-    expect(admin.locator(".q-skeleton:visible")).to_have_count(0)
-    found: dict[str, list[str]] = {}
-    for theme in ("dark", "light"):
-        set_theme(admin, theme)
-        found[theme] = serious(admin)
-        _picture(admin, path, f"{theme}-1280")
-    assert found == {"dark": [], "light": []}
-    shown = next(page for page in PAGES if page.path == path)
-    expect(admin.locator(".c-nav-item[aria-current='page']")).to_have_count(1 if shown.group or shown.belongs_to else 0)
     admin.set_viewport_size(NARROW)
-    visit(admin, place)
+    visit(admin, path.format(**known))
     expect(admin.locator(".q-skeleton:visible")).to_have_count(0)
     fits(admin)
     assert serious(admin) == []
-    _picture(admin, path, "light-390")
-    if os.environ.get("CORTEX_SCREENSHOTS"):
-        set_theme(admin, "dark")
-        _picture(admin, path, "dark-390")
+    _pictures(admin, path, 390)
+    admin.set_viewport_size(WIDE)
+    expect(admin.locator(".c-burger")).to_be_hidden()
+    for theme in ("dark", "light"):
+        set_theme(admin, theme)
+        assert serious(admin) == [], theme
+    _pictures(admin, path, 1280)
+    shown = next(page for page in PAGES if page.path == path)
+    expect(admin.locator(".c-nav-item[aria-current='page']")).to_have_count(1 if shown.group or shown.belongs_to else 0)
 
 
-def _picture(page: Page, path: str, name: str) -> None:
+def _pictures(page: Page, path: str, width: int) -> None:
+    """Of both themes, into CORTEX_SCREENSHOTS; none without it."""
     folder = os.environ.get("CORTEX_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        known = path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview"
-        page.screenshot(path=Path(folder) / f"every-{known}-{name}.png", full_page=True)
+    if not folder:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    known = path.strip("/").replace("/", "-").replace("{", "").replace("}", "") or "overview"
+    for theme in ("dark", "light"):
+        set_theme(page, theme)
+        settle(page)
+        page.screenshot(path=Path(folder) / f"every-{known}-{theme}-{width}.png", full_page=True)
