@@ -22,7 +22,7 @@ def main() -> None:
                 [point[field] / 1000 for point in kept],
                 marker="o",
                 markersize=3,
-                label=name,
+                label=name.partition("@")[0] + (", compiled" if name.endswith("/compiled") else ""),
             )
         axis.set_xscale("log")
         axis.set_yscale("log")
