@@ -86,6 +86,7 @@ def test_a_ratio_is_one_of_trace_ids_and_the_same_for_every_service():
 @pytest.mark.slow
 async def test_a_collector_that_does_not_answer_delays_no_exit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("cortex_kit.tracing.CLOSE_TIMEOUT_S", 0.5)
+    before = set(threading.enumerate())
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(5)
@@ -95,4 +96,4 @@ async def test_a_collector_that_does_not_answer_delays_no_exit(monkeypatch: pyte
         span.end()
         async with asyncio.timeout(10):
             await tracing.close()
-    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    assert all(thread.daemon for thread in threading.enumerate() if thread not in before)
