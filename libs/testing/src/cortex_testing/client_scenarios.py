@@ -151,7 +151,9 @@ def chat_stream_usage(c: Clients) -> Outcome:
 def chat_several(c: Clients) -> Outcome:
     answer = c.chat(n=2, extra_body={"ignore_eos": True}, max_tokens=6, temperature=0.5)
     return {
-        "choices": [(choice.index, choice.finish_reason, isinstance(choice.message.content, str)) for choice in answer.choices],
+        "choices": [
+            (choice.index, choice.finish_reason, isinstance(choice.message.content, str)) for choice in answer.choices
+        ],
         "roles": [choice.message.role for choice in answer.choices],
         "usage": _usage(answer.usage),
     }
