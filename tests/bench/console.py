@@ -35,8 +35,9 @@ LIMIT_MS = 1500
 CLIENTS = (1, 10, 50)
 VIEWPORT: ViewportSize = {"width": 1280, "height": 860}
 SETTLED_S = 2.0
+"""What the last visit set going (its closing connection, freed memory) has ended by then: nothing tells when."""
 TYPED_S = 1.5
-"""Nobody signs in faster."""
+"""Nobody types a password faster; the sign-in page fetches the large files of the next page meanwhile, as it does for people."""
 PASSWORD = "a quiet lighthouse keeps turning"
 DAYS = 30
 PATHS = (
