@@ -1,6 +1,5 @@
 """One request on the direct path: what the engine and the client do next is answered in callbacks."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -367,24 +366,20 @@ class DirectRequest:
 class _ReadToEnd:
     """Lets an engine finish its framing, so that the connection can be used again; not for long."""
 
-    __slots__ = ("_pool", "_sent", "_timer", "_upstream")
+    __slots__ = ("_pool", "_sent", "_upstream")
 
     def __init__(self, pool: UpstreamPool[Any], sent: Sent, upstream: UpstreamLine) -> None:
         self._pool = pool
         self._sent = sent
         self._upstream = upstream
-        self._timer = asyncio.get_running_loop().call_later(REUSE_WAIT_S, self._stop)
-        upstream.expect(self._on_progress)
+        upstream.expect_end(self._on_progress, REUSE_WAIT_S)
 
     def _on_progress(self) -> None:
-        self._upstream.take()
-        if self._upstream.complete or self._upstream.error is not None:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._timer.cancel()
-        self._upstream.rest()
-        self._pool.release(self._sent.target.endpoint, self._upstream)
+        upstream = self._upstream
+        upstream.take()
+        if upstream.complete or upstream.error is not None:
+            upstream.rest()
+            self._pool.release(self._sent.target.endpoint, upstream)
 
 
 async def _failed(error: UpstreamError) -> UpstreamResponse:

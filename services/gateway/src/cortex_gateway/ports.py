@@ -125,6 +125,10 @@ class UpstreamLine(Protocol):
         """Call back when something came or nothing more will, perhaps once too often; fail after a time of silence."""
         ...
 
+    def expect_end(self, on_progress: Callable[[], None], within_s: float) -> None:
+        """`expect` for what is left of an answer; fail when it has not ended in that time."""
+        ...
+
     def rest(self) -> None:
         """Call nobody back; no time runs."""
         ...

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import deque
 
+from cortex_gateway.adapters.bursts import Bursts
 from cortex_gateway.adapters.upstream_connection import UpstreamConnection
 from cortex_gateway.domain.routing import Endpoint
 from cortex_gateway.ports import Failure, Headers, UpstreamError, UpstreamRequest
@@ -93,6 +94,7 @@ class PooledUpstreamClient:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._heads = AnswerHeads()
+        self._bursts = Bursts(self._loop)
         self._tls = ssl.create_default_context()
 
     async def post(self, endpoint: Endpoint, request: UpstreamRequest) -> PooledResponse:
@@ -123,7 +125,7 @@ class PooledUpstreamClient:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._loop, self._heads),
+                    lambda: UpstreamConnection(self._loop, self._heads, self._bursts),
                     address[0],
                     address[1],
                     ssl=self._tls if address[2] else None,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from cortex_gateway.adapters.bursts import Bursts
 from cortex_gateway.ports import Failure, UpstreamError
 from cortex_gateway.timers import LazyTimer
 from cortex_gateway.wire.answers import AnswerHead, AnswerHeads, no_answer
@@ -22,8 +23,10 @@ class UpstreamConnection(asyncio.Protocol):
     """Reads answers and hands out body bytes as they come. Reading pauses while too much lies unread."""
 
     __slots__ = (
+        "_begun",
         "_bodyless",
         "_buffered",
+        "_bursts",
         "_chunks",
         "_decoder",
         "_held",
@@ -33,6 +36,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_left",
         "_loop",
         "_paused",
+        "_queued",
         "_reads",
         "_repeats",
         "_timeout_s",
@@ -50,8 +54,10 @@ class UpstreamConnection(asyncio.Protocol):
         "reusable",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, heads: AnswerHeads) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, heads: AnswerHeads, bursts: Bursts) -> None:
         self._loop = loop
+        self._bursts = bursts
+        self._queued = False
         self._reads = heads
         self._repeats = Repeats()
         self._known = _NO_HEAD
@@ -75,6 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffered = 0
         self._informational = 0
         self._paused = False
+        self._begun = False
         self.answered = False
         self.head_done = False
         self.complete = False
@@ -117,6 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
             data = b"".join(chunks)
             chunks.clear()
         self._buffered = 0
+        self._begun = True
         self._timeout_s = self._idle_timeout_s
         if self._paused and self._transport is not None:
             self._paused = False
@@ -127,6 +135,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Call back instead of being waited for, and fail after the time that may pass until then."""
         self.on_progress = on_progress
         self._timer.arm(self._timeout_s)
+
+    def expect_end(self, on_progress: Callable[[], None], within_s: float) -> None:
+        """`expect` for what is left of an answer."""
+        self.on_progress = on_progress
+        self._timeout_s = self._idle_timeout_s = within_s
+        self._timer.arm(within_s)
 
     def rest(self) -> None:
         """Nobody expects anything for the moment: no time runs."""
@@ -169,6 +183,10 @@ class UpstreamConnection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def _wake_in_turn(self) -> None:
+        self._queued = False
+        self._wake()
+
     def _fail(self, failure: Failure, detail: str) -> None:
         if self.error is None and not self.complete:
             self.error = UpstreamError(failure, detail)
@@ -203,7 +221,12 @@ class UpstreamConnection(asyncio.Protocol):
             if self._buffered > HIGH_WATER and not self._paused and self._transport is not None:
                 self._paused = True
                 self._transport.pause_reading()
-            self._wake()
+            if not self._begun or not self._chunks or self._bursts.may_go_on():
+                # The first bytes of a body, and its end, wait for nobody.
+                self._wake()
+            elif not self._queued:
+                self._queued = True
+                self._bursts.await_turn(self._wake_in_turn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
