@@ -173,7 +173,8 @@ def test_boards_do_not_overlap_and_have_their_datasource() -> None:
         assert asked <= {source["uid"] for source in sources}
 
 
-def test_the_boards_are_those_of_the_code() -> None:
+def test_the_boards_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DEPLOY / "grafana")  # as for a script that is started there
     render = _load(DEPLOY / "grafana" / "render_boards.py")
     for board in render.BOARDS:
         path = DEPLOY / "grafana" / "boards" / f"{board.uid.removeprefix('cortex-')}.json"
