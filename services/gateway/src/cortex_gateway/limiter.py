@@ -9,9 +9,10 @@ from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway import metrics
 from cortex_gateway.domain import limits
 from cortex_gateway.domain.auth import ApiKey
-from cortex_gateway.domain.limits import WINDOW_S, Limit, Need
+from cortex_gateway.domain.limits import Limit, Need
 from cortex_gateway.domain.usage import UsageData
-from cortex_gateway.ports import Counters, Headers
+from cortex_gateway.permits import KeyState, Permit
+from cortex_gateway.ports import Counters
 from cortex_gateway.settlement import Exchange
 from cortex_gateway.shares import MeteredShare, Share
 from cortex_gateway.stream_share import StreamShare
@@ -37,84 +38,6 @@ class LimiterRules:
     wait_s: float = 2.0
     default_completion_tokens: int = 256
     assumed_gateways: int = 4
-
-
-class KeyState:
-    """The shares of one key."""
-
-    def __init__(self, document: KeyDocumentV1) -> None:
-        self.document = document
-        self.requests: MeteredShare | None = None
-        self.tokens: MeteredShare | None = None
-        self.budget: MeteredShare | None = None
-        self.streams: StreamShare | None = None
-        self.month = ""
-        self.used_at = 0.0
-        self.retired: list[MeteredShare] = []
-        """Budgets of months that are over."""
-
-    def shares(self) -> tuple[Share, ...]:
-        own = (self.requests, self.tokens, self.budget, self.streams)
-        return (*(share for share in own if share is not None), *self.retired)
-
-
-class Permit:
-    """What one request took: settled with what it really used, released when it ends. Both are idempotent."""
-
-    __slots__ = ("_at", "_budget", "_clock", "_limiter", "_state", "_stream", "_tokens", "_units")
-
-    def __init__(self, limiter: "Limiter", state: KeyState, clock: Clock, units: int, now: float) -> None:
-        self._limiter = limiter
-        self._state = state
-        self._clock = clock
-        self._at = now
-        self._units = units
-        self._tokens: MeteredShare | None = None
-        self._budget: MeteredShare | None = None
-        self._stream: StreamShare | None = None
-
-    def took(self, share: Share) -> None:
-        """A share gave what was asked."""
-        if share.limit is Limit.TOKENS and isinstance(share, MeteredShare):
-            self._tokens = share
-        elif share.limit is Limit.BUDGET and isinstance(share, MeteredShare):
-            self._budget = share
-        elif isinstance(share, StreamShare):
-            self._stream = share
-
-    def took_all(self, tokens: MeteredShare | None, budget: MeteredShare | None, stream: StreamShare | None) -> None:
-        """Every share gave what was asked."""
-        self._tokens, self._budget, self._stream = tokens, budget, stream
-
-    def settle(self, tokens: int) -> None:
-        """Correct the reservation by what was used."""
-        now = self._clock.monotonic()
-        more = tokens - self._units
-        token_share, self._tokens = self._tokens, None
-        budget_share, self._budget = self._budget, None
-        if token_share is not None and (more > 0 or (more < 0 and now - self._at < WINDOW_S)):
-            # A reservation that has left the window already is not given back.
-            token_share.correct(more, now)
-        if budget_share is not None and more:
-            budget_share.correct(more, now)
-
-    def release(self) -> None:
-        """The request ended: its stream no longer counts."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.release()
-
-    def headers(self) -> Headers:
-        """OpenAI's rate-limit headers as of now."""
-        return self._limiter.headers(self._state)
-
-    def head(self) -> bytes:
-        """The same as header lines."""
-        state, now = self._state, self._clock.monotonic()
-        requests, tokens = state.requests, state.tokens
-        if tokens is None:
-            return b"" if requests is None else requests.head(now)
-        return tokens.head(now) if requests is None else requests.head(now) + tokens.head(now)
 
 
 class Limiter:
@@ -146,7 +69,7 @@ class Limiter:
         now = self._clock.monotonic()
         state = self._state_of(key.document, now)
         units = self._units(state, need)
-        permit = Permit(self, state, self._clock, units, now)
+        permit = Permit(state, self._clock, units, now)
         if self._at_once(state, permit, units, now, stream=stream):
             return permit
         taken: list[tuple[Share, int]] = []
@@ -171,7 +94,7 @@ class Limiter:
         now = self._clock.monotonic()
         state = self._state_of(key.document, now)
         units = self._units(state, need)
-        permit = Permit(self, state, self._clock, units, now)
+        permit = Permit(state, self._clock, units, now)
         return permit if self._at_once(state, permit, units, now, stream=stream) else None
 
     def _at_once(self, state: KeyState, permit: Permit, units: int, now: float, *, stream: bool) -> bool:
@@ -200,14 +123,6 @@ class Limiter:
         """An observer of the bookkeeper: the reservation becomes what was used."""
         if exchange.permit is not None:
             exchange.permit.settle(data.prompt_tokens + data.completion_tokens)
-
-    def headers(self, state: KeyState) -> Headers:
-        now = self._clock.monotonic()
-        headers: Headers = []
-        for share in (state.requests, state.tokens):
-            if share is not None:
-                headers += share.headers(now)
-        return headers
 
     async def on_reconnect(self) -> None:
         """NATS was away: before the counters are used again it is looked whether they are the same."""
@@ -265,7 +180,7 @@ class Limiter:
         left = limits.month_left(today)
         standing = share.standing(now, left)
         retry_s = left if share.limit is Limit.BUDGET else max(0.001, share.retry_at - now)
-        raise limits.refusal(share.limit, standing, asked, retry_s, self.headers(state))
+        raise limits.refusal(share.limit, standing, asked, retry_s, state.headers(now))
 
     def _state_of(self, document: KeyDocumentV1, now: float) -> KeyState:
         state = self._states.get(document.id)

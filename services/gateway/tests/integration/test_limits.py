@@ -18,7 +18,8 @@ from cortex_gateway.adapters.counters import JetStreamCounters
 from cortex_gateway.domain.auth import ApiKey, build_key_ring
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.limits import Need
-from cortex_gateway.limiter import Limiter, LimiterRules, Permit
+from cortex_gateway.limiter import Limiter, LimiterRules
+from cortex_gateway.permits import Permit
 from cortex_kit.bus import Bus
 from cortex_kit.clock import SystemClock
 from cortex_kit.ids import uuid7

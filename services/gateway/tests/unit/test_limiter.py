@@ -14,7 +14,8 @@ from cortex_contracts.documents import KeyDocumentV1
 from cortex_gateway.domain.auth import ApiKey, build_key_ring
 from cortex_gateway.domain.errors import ApiError
 from cortex_gateway.domain.limits import Need
-from cortex_gateway.limiter import Limiter, LimiterRules, Permit
+from cortex_gateway.limiter import Limiter, LimiterRules
+from cortex_gateway.permits import Permit
 from cortex_gateway.ports import Reading
 from cortex_gateway.shares import IDLE_S
 from cortex_kit.errors import TransientError
