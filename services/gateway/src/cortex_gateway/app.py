@@ -28,6 +28,7 @@ from cortex_gateway.entrypoints.options import ServerOptions, tls_context
 from cortex_gateway.entrypoints.server import Handler, HttpServer
 from cortex_gateway.fleet import FleetPolicy
 from cortex_gateway.forwarding import Dispatcher, Limits
+from cortex_gateway.garbage import GarbageCollection
 from cortex_gateway.inference import InferenceHandler
 from cortex_gateway.limiter import Limiter, LimiterRules
 from cortex_gateway.observing import Observing
@@ -69,6 +70,8 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     views, projection = _build_projection(bus, settings, clock)
     limiter = Limiter(JetStreamCounters(bus), clock, _limiter_rules(settings), settings.instance)
     bus.on_reconnect(limiter.on_reconnect)
+    garbage = GarbageCollection()
+    bus.on_reconnect(garbage.on_reconnect)
     dispatcher = Dispatcher(projection, client, hints, _limits(settings))
     tracing = _tracing(settings)
     tracer = RequestTracer(tracing)
@@ -98,7 +101,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
     )
     server = _build_http(settings, gateway.handle, direct, _checks(projection, spool, traffic))
     _show_state(spool, projection)
-    tasks = _tasks(bus, views, projection, (hints, cancels, limiter, books, publisher))
+    tasks = _tasks(bus, views, projection, (hints, cancels, limiter, books, publisher, garbage))
 
     try:
         with observing.exported():
@@ -126,9 +129,9 @@ def _tasks(
     bus: Bus,
     views: Views,
     projection: Projection,
-    others: tuple[HintQueue, CancelBus, Limiter, Bookkeeper, UsagePublisher],
+    others: tuple[HintQueue, CancelBus, Limiter, Bookkeeper, UsagePublisher, GarbageCollection],
 ) -> dict[str, Callable[[], Awaitable[None]]]:
-    hints, cancels, limiter, books, publisher = others
+    hints, cancels, limiter, books, publisher, garbage = others
     return {
         "bus": bus.run,
         "models": views.models.run,
@@ -141,6 +144,7 @@ def _tasks(
         "limits": limiter.run,
         "books": books.run,
         "usage": publisher.run,
+        "garbage": garbage.run,
         "staleness": lambda: _watch_staleness(bus),
     }
 
