@@ -8,6 +8,7 @@ import pytest
 from cortex_testing.mixed_load.books import compare
 from cortex_testing.mixed_load.ledger import End, Ledger, Seen
 from cortex_testing.mixed_load.memory import slope_per_hour
+from cortex_testing.mixed_load.streams import code_of
 
 ANSWERED = Seen("chat", End.ANSWERED, 200, prompt=30, completion=8)
 REFUSED = Seen("chat", End.REFUSED, 503, code="model_loading")
@@ -43,6 +44,21 @@ def test_books_that_agree_show_nothing_and_refusals_before_a_look_need_no_record
     assert differences(SEEN, ROWS) == []
     draining = Seen("chat", End.REFUSED, 503, code="gateway_draining")
     assert differences([*SEEN, draining, Seen("chat", End.UNREACHED)], ROWS) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error":{"message":"m","type":"server_error","param":null,"code":"gateway_draining"}}', "gateway_draining"),
+        (
+            b'{"type":"error","error":{"type":"overloaded_error","message":"m","code":"gateway_draining"}}',
+            "gateway_draining",
+        ),
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}', "overloaded_error"),
+    ],
+)
+def test_a_refusal_is_known_by_its_code_in_either_shape(body: bytes, code: str):
+    assert code_of(body) == code
 
 
 @pytest.mark.parametrize(("kind", "index"), [("chat", 0), ("chat", 1), ("stream", 0), ("hang-up in a stream", 0)])

@@ -80,11 +80,12 @@ async def leave(caller: Caller, path: str, body: dict[str, Any], after: int) -> 
 
 
 def code_of(body: bytes) -> str:
-    """The code of an OpenAI error object, the type of an Anthropic one; raises ValueError when it is neither."""
+    """The code of an error object, the type of an Anthropic one without a code; raises ValueError when it is neither."""
     try:
         whole = json.loads(body)
         error = whole["error"]
-        code = error["type"] if whole.get("type") == "error" else (error["param"], error["code"])[1]
+        is_anthropic = whole.get("type") == "error"
+        code = error.get("code", error["type"]) if is_anthropic else (error["param"], error["code"])[1]
         if not (error["message"] and error["type"]):
             raise ValueError(f"an error without message or type: {body[:300]!r}")
     except (KeyError, TypeError, json.JSONDecodeError) as error:
