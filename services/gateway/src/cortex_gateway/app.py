@@ -118,7 +118,7 @@ async def build(settings: Settings) -> AsyncGenerator[Service]:
 async def _drain(
     server: HttpServer, gateway: Gateway, limiter: Limiter, publisher: UsagePublisher, projection: Projection
 ) -> None:
-    server.drain()
+    await server.drain()
     await gateway.drain()
     await limiter.drained()
     await publisher.flush(FLUSH_TIMEOUT_S)

@@ -418,16 +418,34 @@ async def test_a_drain_lets_answers_end_closes_what_is_idle_and_takes_no_more(st
         busy, busy_writer = await running.connect()
         busy_writer.write(post(target=b"/wait"))
         await asyncio.sleep(0.05)
-        running.server.drain()
+        draining = asyncio.create_task(running.server.drain())
         assert await idle.read() == b""
         with pytest.raises(ConnectionError):
             await running.connect()
+        await draining
         running.recorder.release.set()
         answer = await busy.read()
         assert status(answer) == 200
         assert b"connection: close" in answer
         idle_writer.close()
         busy_writer.close()
+
+
+@on_uvloop
+async def test_a_request_on_its_way_when_a_drain_begins_is_answered(start: Start):
+    async with start() as running:
+        reader, writer = await running.connect()
+        writer.write(get())
+        await reader.readuntil(b"GET /v1/models ")
+        draining = asyncio.create_task(running.server.drain())
+        await asyncio.sleep(0.05)
+        writer.write(get())
+        answer = await reader.read()
+        assert status(answer) == 200
+        assert b"connection: close" in answer
+        async with asyncio.timeout(0.5):  # nobody is left to wait for
+            await draining
+        writer.close()
 
 
 @on_uvloop

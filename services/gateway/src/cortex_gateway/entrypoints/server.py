@@ -5,6 +5,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class DirectPath(Protocol):
 
 BACKLOG = 4096
 TLS_HANDSHAKE_S = 10.0
+LAST_REQUEST_S = 1.0
 
 
 class HttpServer:
@@ -87,19 +89,31 @@ class HttpServer:
         )
         try:
             await self._stop.wait()
-            self.drain()
+            self._take_no_more()
+            self._close_idle()
             await self._empty.wait()
         finally:
-            self.drain()
+            self._take_no_more()
             for connection in list(self._connections):
                 connection.abort()
             await asyncio.sleep(0)
 
-    def drain(self) -> None:
-        """Take no more connections, close those that are idle, and end the others with their present answer."""
+    async def drain(self) -> None:
+        """Take no more connections, and let those that are there end: with their next answer, which says that it is the
+        last one, or after LAST_REQUEST_S without a request. Closed at once, a connection on which a request is on its way
+        would be reset, and its client could not tell what became of it."""
+        self._take_no_more()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REQUEST_S):
+                await self._empty.wait()
+        self._close_idle()
+
+    def _take_no_more(self) -> None:
         self.closing = True
         if self._listener is not None:
             self._listener.close()
+
+    def _close_idle(self) -> None:
         for connection in list(self._connections):
             if connection.is_idle:
                 connection.close()
