@@ -16,7 +16,7 @@ from cortex_kit.kv import KVView
 from cortex_kit.provision import provision
 from cortex_testing.servers import NatsServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def test_the_watches_of_lost_connections_go(mortal_nats: NatsServer) -> No
         running.append(group.create_task(view.run()))
         await view.wait_synced()
 
-        for _ in range(3):
+        for _ in range(2):
             await restart(mortal_nats, bus)
         assert watches() - before > 1, "without a look they stay"
 
