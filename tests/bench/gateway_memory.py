@@ -133,7 +133,6 @@ def measure(starter: Starter, proxy: Proxy, seconds: float, rounds: int) -> None
 def restart_nats(starter: Starter) -> None:
     for _ in range(RESTARTS):
         starter.world.nats.kill()
-        time.sleep(0.2)
         starter.world.nats.start()
         time.sleep(UP_S)
 
